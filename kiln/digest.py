@@ -1,0 +1,116 @@
+"""Digests: of JSON values, of files, and of whole trees.
+
+All are SHA-256 in hexadecimal. A tree's digest is that of its Remote Execution API ``Directory`` message
+(https://github.com/bazelbuild/remote-apis), so a store entry can be named to a shared cache without a second model.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Enough threads to keep two cores reading and hashing; hashlib lets go of the interpreter lock for big buffers.
+_WORKERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A SHA-256 in hexadecimal and a size in bytes."""
+
+    hash: str
+    size: int
+
+
+def canonical(value: Any) -> bytes:
+    """``value`` as JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def of_value(value: Any) -> str:
+    """The digest of a JSON value."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def of_bytes(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def of_file(path: Path) -> Digest:
+    """The digest of a regular file. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return Digest(digest.hexdigest(), file.tell())
+
+
+def of_tree(root: Path) -> Digest:
+    """The REAPI ``Directory`` digest of a folder: names, bytes, executable bits and link targets; no times, no owners.
+
+    Raises ValueError for what such a tree cannot hold (devices, sockets, pipes).
+    """
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        files = [entry for entry in _walk(root) if stat.S_ISREG(entry.mode)]
+        paths = [entry.path for entry in files]
+        known = dict(zip(paths, pool.map(_file, paths, chunksize=64), strict=True))
+    return _directory(os.fspath(root), known)
+
+
+def _file(path: str) -> Digest:
+    return of_file(Path(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: str
+    mode: int
+
+
+def _walk(root: Path) -> Iterator[_Entry]:
+    pending = [os.fspath(root)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    pending.append(entry.path)
+                yield _Entry(entry.path, mode)
+
+
+def _directory(path: str, known: dict[str, Digest]) -> Digest:
+    files, folders, links = b"", b"", b""
+    for name in sorted(os.listdir(path), key=os.fsencode):
+        child = os.path.join(path, name)
+        mode = os.lstat(child).st_mode
+        label = _field(1, os.fsencode(name))
+        if stat.S_ISREG(mode):
+            executable = b"\x20\x01" if mode & 0o111 else b""
+            files += _field(1, label + _field(2, _message(known[child])) + executable)
+        elif stat.S_ISDIR(mode):
+            folders += _field(2, label + _field(2, _message(_directory(child, known))))
+        elif stat.S_ISLNK(mode):
+            links += _field(3, label + _field(2, os.fsencode(os.readlink(child))))
+        else:
+            raise ValueError(f"{child} is neither a file, a folder nor a link")
+    return of_bytes(files + folders + links)
+
+
+def _message(digest: Digest) -> bytes:
+    size = b"\x10" + _varint(digest.size) if digest.size else b""
+    return _field(1, digest.hash.encode()) + size
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,30 @@
+"""The one error that users see: what went wrong, where, and what to do next."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KilnError(Exception):
+    """A mistake or a failure that the user can act on; printed without a traceback.
+
+    ``where`` names the file, field or task; ``hint`` says what to do next.
+    """
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not ``known``: the closest ones, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(close) + "?"
+    return "known: " + (", ".join(names) or "none")

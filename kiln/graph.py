@@ -1,0 +1,170 @@
+"""The graph of a board: every target that its images are made from."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from kiln import board as boards
+from kiln.board import Board
+from kiln.errors import KilnError
+from kiln.image.targets import Cpio, Disk, Ext4, Image, Rootfs, Tar
+from kiln.jobs import Jobserver
+from kiln.recipe import load as recipe_load
+from kiln.recipe.load import Recipe
+from kiln.recipe.step import Step
+from kiln.settings import Settings
+from kiln.source.tree import Patched, SourceTree
+from kiln.stage import Stage
+from kiln.store import Store
+from kiln.target import Target
+from kiln.tools import Tools
+
+KERNEL = "linux"
+
+# What a package that is compiled for the board gets without asking.
+_TOOLCHAIN = "toolchain"
+_LIBC = ("linux-headers", "musl")
+
+
+class Graph:
+    """The targets of one board, made from recipes when first asked for."""
+
+    def __init__(self, settings: Settings, board: Board, recipes: Mapping[str, Recipe]) -> None:
+        self.settings = settings
+        self.board = board
+        self.recipes = recipes
+        self.store = Store(settings.store)
+        self.tools = Tools(settings, self.store)
+        self.jobserver = Jobserver(settings.jobs)
+        self._stages: dict[str, dict[str, Stage]] = {}
+        self._sources: dict[tuple[str, str], SourceTree] = {}
+
+    @staticmethod
+    def load(settings: Settings, board: str) -> "Graph":
+        recipes = recipe_load.load(settings.root / "packages")
+        return Graph(settings, boards.load(settings.root, board, recipes), recipes)
+
+    def version(self, package: str) -> str:
+        return self.board.versions.get(package, self.recipes[package].package.version)
+
+    def stages(self, package: str) -> dict[str, Stage]:
+        """The stages of a package by name, in order."""
+        if package not in self._stages:
+            self._stages[package] = self._make_stages(self.recipes[package])
+        return self._stages[package]
+
+    def result(self, package: str) -> Stage:
+        """The stage that holds what a package installs."""
+        return self.stages(package)["build"]
+
+    def source(self, package: str, version: str) -> SourceTree:
+        if (package, version) not in self._sources:
+            pins = self.recipes[package].package.sources
+            if version not in pins:
+                raise KilnError(f"{package} has no pinned source for version {version}", where=self._file(package))
+            self._sources[package, version] = SourceTree(package, version, pins[version], self.settings, self.store)
+        return self._sources[package, version]
+
+    def runtime(self) -> list[str]:
+        """The packages of the image: those that the board names, and what they need at run time."""
+        return sorted(self._closure(self.board.packages, lambda name: self.recipes[name].package.runtime))
+
+    @cached_property
+    def rootfs(self) -> Rootfs:
+        stages = [self.result(name) for name in self.runtime()]
+        modes = {name: dict(self.recipes[name].package.modes) for name in self.runtime()}
+        return Rootfs(self.board, stages, modes, self.store)
+
+    @cached_property
+    def cpio(self) -> Cpio:
+        return Cpio(self.rootfs, self.tools)
+
+    @cached_property
+    def tar(self) -> Tar:
+        return Tar(self.rootfs, self.tools)
+
+    @cached_property
+    def ext4(self) -> Ext4:
+        return Ext4(self.rootfs, self.tools)
+
+    @cached_property
+    def disk(self) -> Disk:
+        return Disk(self.ext4, self.result(KERNEL), self.tools)
+
+    @cached_property
+    def image(self) -> Image:
+        parts = (self.cpio, self.tar, self.ext4, self.disk)
+        return Image(self.rootfs, self.result(KERNEL), parts, self.settings.output / self.board.name)
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """Everything that the board's image is made from, dependencies first, and what its tasks need besides."""
+        return tuple({target.id: target for target in (*self.image.closure, *self.tools)}.values())
+
+    def needed(self, target: Target) -> bool:
+        """Whether a lazy target must be made, because a user of it must be."""
+        users = [user for user in self.targets if target in user.deps]
+        return any(self.needed(user) if user.lazy else not user.entry() for user in users)
+
+    def _make_stages(self, recipe: Recipe) -> dict[str, Stage]:
+        package = recipe.package
+        version = self.version(package.name)
+        source = self._source_of(recipe, version)
+        tools = (*package.tools, _TOOLCHAIN) if package.libc else package.tools
+        libs = (*package.libs, *_LIBC) if package.libc else package.libs
+        lib_names = sorted(self._closure(libs, lambda name: self.recipes[name].package.libs))
+        stages: dict[str, Stage] = {}
+        for stage, phases in package.stages.items():
+            recorded, files = {}, dict[str, Path]()
+            for phase in phases:
+                step = self._record(recipe, phase)
+                recorded[phase] = step.actions
+                files |= step.files
+            stages[stage] = Stage(
+                package=package.name,
+                version=version,
+                stage=stage,
+                doc=f"{package.summary}, {version}",
+                phases=recorded,
+                files=files,
+                source=source,
+                before=next(reversed(stages.values()), None),
+                used=[self.result(name) for name in tools],
+                libs=[self.result(name) for name in lib_names],
+                tools=self.tools,
+                store=self.store,
+                jobserver=self.jobserver,
+                logs=self.settings.output / "logs",
+            )
+        return stages
+
+    def _source_of(self, recipe: Recipe, version: str) -> SourceTree | Patched | None:
+        package = recipe.package
+        if package.source is None:
+            return None
+        tree = self.source(package.source if isinstance(package.source, str) else package.name, version)
+        return Patched(tree, package.name, recipe.patches, self.tools) if recipe.patches else tree
+
+    def _record(self, recipe: Recipe, phase: str) -> Step:
+        step = Step(recipe.folder, self.board.options.get(recipe.package.name, {}))
+        function = recipe.package.phase(phase)
+        if function:
+            try:
+                function(step, self.board)
+            except Exception as error:
+                raise recipe_load.failure(error, recipe.folder) from error
+        return step
+
+    def _closure(self, names: Iterable[str], needs: Callable[[str], Iterable[str]]) -> set[str]:
+        found: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found.add(name)
+                pending += needs(name)
+        return found
+
+    def _file(self, package: str) -> str:
+        return os.path.relpath(self.recipes[package].folder / "recipe.py", self.settings.root)

@@ -1,0 +1,61 @@
+"""cpio archives in the "newc" format, as the kernel unpacks them."""
+
+from pathlib import Path
+from typing import IO
+
+from kiln.errors import KilnError
+from kiln.image.manifest import Manifest, Node
+from kiln.store import EPOCH
+
+_BLOCK = 512
+_LARGEST = 0xFFFFFFFF
+
+
+def write(manifest: Manifest, path: Path) -> None:
+    """Write the manifest as one archive. Raises KilnError for a file of 4 GiB or more."""
+    links = _link_counts(manifest)
+    with path.open("wb") as out:
+        for number, node in enumerate(manifest.nodes, start=1):
+            if node.size > _LARGEST:
+                raise KilnError(f"/{node.path} is too big for a cpio archive ({node.size} bytes)", where=node.package)
+            data = node.read() if node.kind == "file" else node.target.encode()
+            _entry(out, node.path, data, _fields(node, number, links.get(node.path, 1)))
+        _entry(out, "TRAILER!!!", b"", {"nlink": 1})
+        out.write(bytes(-out.tell() % _BLOCK))
+
+
+def _link_counts(manifest: Manifest) -> dict[str, int]:
+    folders = [node.path for node in manifest.nodes if node.kind == "dir"]
+    counts = dict.fromkeys(folders, 2)
+    for folder in folders:
+        parent = folder.rpartition("/")[0]
+        if parent:
+            counts[parent] += 1
+    return counts
+
+
+def _fields(node: Node, number: int, links: int) -> dict[str, int]:
+    major, minor = node.device or (0, 0)
+    return {
+        "ino": number,
+        "mode": node.st_mode,
+        "uid": node.uid,
+        "gid": node.gid,
+        "nlink": links,
+        "mtime": EPOCH,
+        "rmajor": major,
+        "rminor": minor,
+    }
+
+
+def _entry(out: IO[bytes], path: str, data: bytes, fields: dict[str, int]) -> None:
+    name = path.encode() + b"\0"
+    fields = fields | {"size": len(data), "namesize": len(name)}
+    order = ("ino", "mode", "uid", "gid", "nlink", "mtime", "size", "major", "minor", "rmajor", "rminor", "namesize")
+    header = "070701" + "".join(f"{fields.get(field, 0):08X}" for field in (*order, "check"))
+    out.write(_padded(header.encode() + name))
+    out.write(_padded(data))
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)

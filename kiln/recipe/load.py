@@ -1,0 +1,115 @@
+"""Finding recipes: every ``packages/<name>/recipe.py``, checked together."""
+
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from kiln.errors import KilnError, nearest
+from kiln.recipe.package import Autotools, Kconfig, Package
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A package and the folder of its recipe."""
+
+    package: Package
+    folder: Path
+
+    @property
+    def patches(self) -> list[Path]:
+        return sorted((self.folder / "patches").glob("*.patch"))
+
+
+def load(folder: Path) -> dict[str, Recipe]:
+    """The recipes below ``folder`` by name. Raises KilnError with file and line for the first mistake."""
+    recipes = {}
+    for file in sorted(folder.glob("*/recipe.py")):
+        package = _package(file)
+        recipes[package.name] = Recipe(package=package, folder=file.parent)
+    for recipe in recipes.values():
+        _check_names(recipe, recipes)
+    _check_cycles(recipes)
+    return recipes
+
+
+def failure(error: Exception, folder: Path) -> KilnError:
+    """What went wrong in a recipe, with the line of the recipe where it did."""
+    if isinstance(error, SyntaxError):
+        return KilnError(f"{error.msg}: {(error.text or '').strip()}", where=f"{error.filename}:{error.lineno}")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(os.fspath(folder))]
+    where = f"{own[-1].filename}:{own[-1].lineno}" if own else os.fspath(folder)
+    if isinstance(error, KilnError):
+        place = f"{where}, {error.where}" if error.where else where
+        return KilnError(error.message, where=place, hint=error.hint)
+    text = str(error) or type(error).__name__
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", text)
+    if unknown:
+        known = {item.name for style in (Package, Autotools, Kconfig) for item in fields(style) if item.init}
+        return KilnError(f"there is no field {unknown[1]!r}", where=where, hint=nearest(unknown[1], known))
+    return KilnError(f"{type(error).__name__}: {text}", where=where)
+
+
+def _package(file: Path) -> Package:
+    name = f"packages.{file.parent.name}.recipe"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    # The bytecode cache trusts time stamps, which a restored file can repeat.
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        exec(compile(file.read_bytes(), os.fspath(file), "exec"), module.__dict__)  # noqa: S102
+    except Exception as error:
+        raise failure(error, file.parent) from error
+    finally:
+        sys.dont_write_bytecode = keep
+    found = [value for value in vars(module).values() if isinstance(value, Package)]
+    if len(found) != 1 or found[0].name != file.parent.name:
+        names = ", ".join(package.name for package in found) or "none"
+        hint = f"a recipe holds one package, named like its folder: {file.parent.name}"
+        raise KilnError(f"found the packages: {names}", where=os.fspath(file), hint=hint)
+    return found[0]
+
+
+def _check_names(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
+    package, file = recipe.package, recipe.folder / "recipe.py"
+    shared = (package.source,) if isinstance(package.source, str) else ()
+    for kind, names in (
+        ("tools", package.tools),
+        ("libs", package.libs),
+        ("runtime", package.runtime),
+        ("source", shared),
+    ):
+        for name in names:
+            if name not in recipes:
+                raise KilnError(f"there is no package {name!r}", where=f"{file}, {kind}", hint=nearest(name, recipes))
+
+
+def _check_cycles(recipes: Mapping[str, Recipe]) -> None:
+    done: set[str] = set()
+    for start in recipes:
+        path: list[str] = []
+        pending: list[tuple[str, bool]] = [(start, False)]
+        while pending:
+            name, leaving = pending.pop()
+            if leaving:
+                done.add(path.pop())
+                continue
+            if name in path:
+                circle = " -> ".join([*path[path.index(name) :], name])
+                raise KilnError(
+                    f"packages need each other in a circle: {circle}", where=str(recipes[name].folder / "recipe.py")
+                )
+            if name not in done:
+                path.append(name)
+                pending.append((name, True))
+                pending += [(need, False) for need in _needs(recipes[name].package)]
+
+
+def _needs(package: Package) -> Iterable[str]:
+    return (*package.tools, *package.libs)

@@ -1,0 +1,182 @@
+"""Packages: what a recipe declares. A package is data; its style gives the usual phases, and functions replace them."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+from kiln.errors import KilnError, nearest
+from kiln.recipe.step import Step
+from kiln.source.pins import Archive, Debian, Git, Source
+
+if TYPE_CHECKING:
+    from kiln.board import Board
+
+Phase = Callable[[Step, "Board"], None]
+P = TypeVar("P", bound=Phase)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """Something that a board may choose. The type of ``default`` is the option's type."""
+
+    default: bool | int | str
+    doc: str
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> bool | int | str:
+        """``value`` if it fits; raises KilnError that says what was expected."""
+        if type(value) is not type(self.default):
+            raise KilnError(f"expected {_type_name(self.default)}, found {value!r}")
+        if self.choices and value not in self.choices:
+            raise KilnError(f"{value!r} is not a choice", hint=nearest(str(value), self.choices))
+        result: bool | int | str = value
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A package without a style: each phase that it has is a function of its recipe.
+
+    ``source`` is a pinned source, or the name of the package whose source it shares; ``versions`` holds the pinned
+    sources of further versions that a board may choose. ``tools`` run on the build machine, ``libs`` are compiled
+    against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain.
+    ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs.
+    """
+
+    name: str
+    version: str
+    license: str
+    summary: str
+    source: Source | str | None = None
+    versions: Mapping[str, Source] = field(default_factory=dict)
+    tools: tuple[str, ...] = ()
+    libs: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
+    libc: bool = True
+    options: Mapping[str, Option] = field(default_factory=dict)
+    modes: Mapping[str, int] = field(default_factory=dict)
+    phases: dict[str, Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check_type(self.name, item.name, getattr(self, item.name))
+        if not _NAME.fullmatch(self.name):
+            raise KilnError(f"{self.name!r} is no package name", hint="use a-z, 0-9, '+', '.' and '-'")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+~-]*", self.version):
+            raise KilnError(f"{self.version!r} is no version", where=f"package {self.name}, version")
+        try:
+            canonicalize_license_expression(self.license)
+        except InvalidLicenseExpression as error:
+            raise KilnError(str(error), where=f"package {self.name}, license", hint="see spdx.org/licenses") from error
+
+    def configure(self, function: P) -> P:
+        """Let ``function`` be the configure phase."""
+        return self._replace("configure", function)
+
+    def build(self, function: P) -> P:
+        """Let ``function`` be the build phase."""
+        return self._replace("build", function)
+
+    def install(self, function: P) -> P:
+        """Let ``function`` be the install phase."""
+        return self._replace("install", function)
+
+    def phase(self, name: str) -> Phase | None:
+        """The function of a phase: the recipe's own, or else the style's."""
+        return self.phases.get(name) or getattr(self, f"style_{name}", None)
+
+    @property
+    def stages(self) -> Mapping[str, tuple[str, ...]]:
+        """The parts that have a result of their own in the store, and the phases of each."""
+        return {"build": ("configure", "build", "install")}
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The pinned source of each version."""
+        own = {self.version: self.source} if isinstance(self.source, (Git, Archive, Debian)) else {}
+        return own | dict(self.versions)
+
+    def _replace(self, name: str, function: P) -> P:
+        self.phases[name] = function
+        return function
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autotools(Package):
+    """``configure``, ``make``, ``make install``, out of tree. ``args`` are added to the usual ones of configure."""
+
+    args: tuple[str, ...] = ()
+
+    def style_configure(self, step: Step, board: "Board") -> None:
+        usual = (f"--host={board.triple}", "--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var")
+        step.configure(*usual, *self.args, env={"CC": board.cc, "CFLAGS": "-Os"})
+
+    def style_build(self, step: Step, board: "Board") -> None:
+        step.make()
+
+    def style_install(self, step: Step, board: "Board") -> None:
+        step.make("install", f"DESTDIR={step.dest}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kconfig(Package):
+    """Software that is configured like the kernel, out of tree: a default configuration plus small fragments.
+
+    ``fragments`` are files beside the recipe; boards add theirs. Each symbol that a fragment asks for is checked
+    after ``update`` (the target that completes a configuration), and a lost one fails the build by name.
+    ``flags`` gives make's variables for a board. The configuration is a stage of its own: a fragment that changes
+    nothing in it rebuilds nothing.
+    """
+
+    defconfig: str
+    flags: Callable[["Board"], tuple[str, ...]]
+    fragments: tuple[str, ...] = ()
+    update: str = "olddefconfig"
+
+    @property
+    def stages(self) -> Mapping[str, tuple[str, ...]]:
+        return {"configure": ("configure",), "build": ("build", "install")}
+
+    def command(self, step: Step, board: "Board", *words: str) -> tuple[str, ...]:
+        """The make command for this package and board."""
+        return ("make", "-C", step.src, f"O={step.build}", *self.flags(board), *words)
+
+    def style_configure(self, step: Step, board: "Board") -> None:
+        script = step.script("kconfig.py")
+        files: list[str | Path] = [*self.fragments, *board.fragments(self.name)]
+        fragments = [step.input(file) for file in files]
+        step.run(*self.command(step, board, self.defconfig))
+        step.run("python3", script, "apply", ".config", *fragments)
+        step.run("sh", "-c", 'yes "" | "$@" >/dev/null', "sh", *self.command(step, board, self.update))
+        step.run("python3", script, "check", ".config", *fragments)
+        step.install(".config", "config")
+
+    def style_build(self, step: Step, board: "Board") -> None:
+        step.run("cp", f"{step.config}/config", ".config")
+        step.run(*self.command(step, board))
+
+
+def _type_name(value: Any) -> str:
+    return {"bool": "true or false", "int": "a whole number", "str": "a string"}[type(value).__name__]
+
+
+def _check_type(package: str, name: str, value: Any) -> None:
+    where = f"package {package}, {name}"
+    if name in ("name", "version", "license", "summary") and not isinstance(value, str):
+        raise KilnError(f"expected a string, found {value!r}", where=where)
+    if name in ("tools", "libs", "runtime") and not (
+        isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+    ):
+        raise KilnError(
+            f"expected a tuple of package names, found {value!r}", where=where, hint='one name is ("name",)'
+        )
+    if name == "source" and not isinstance(value, (Git, Archive, Debian, str, type(None))):
+        raise KilnError(f"expected Git, Archive, Debian or a package's name, found {value!r}", where=where)

@@ -1,0 +1,148 @@
+"""The sandbox: bubblewrap round a tools tree, with nothing of the host but what is mounted.
+
+The tools tree is ``/``, read-only; user, process, host name, message queue and (unless asked) network name spaces are
+new; inside, one is uid 0 of a world that holds nothing to harm.
+"""
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from kiln import process
+from kiln.errors import KilnError
+
+# Mount points that every tools tree brings: a read-only root cannot grow them later.
+MOUNT_POINTS = ("build", "config", "dest", "dev", "inputs", "proc", "src", "sys", "sysroot", "tmp", "tools", "work")
+
+PATH = "/tools/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A folder or file of the host that is seen at ``target`` inside."""
+
+    source: Path
+    target: str
+    writable: bool = False
+    device: bool = False
+
+    def words(self) -> list[str]:
+        option = "--dev-bind" if self.device else "--bind" if self.writable else "--ro-bind"
+        return [option, os.fspath(self.source), self.target]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """A tools tree, what is mounted into it, and the environment seen inside."""
+
+    root: Path
+    launcher: tuple[str, ...]
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    network: bool = False
+
+    def with_mounts(self, mounts: Sequence[Mount]) -> "Sandbox":
+        return replace(self, mounts=(*self.mounts, *mounts))
+
+    def with_env(self, env: Mapping[str, str], *, cwd: str | None = None) -> "Sandbox":
+        return replace(self, env=dict(self.env) | dict(env), cwd=cwd or self.cwd)
+
+    def argv(self, command: Sequence[str], *, interactive: bool = False) -> list[str]:
+        words = [*self.launcher, "--unshare-all", "--die-with-parent"]
+        if not interactive:
+            words.append("--new-session")
+        if self.network:
+            words.append("--share-net")
+        # fmt: off
+        words += [
+            "--uid", "0", "--gid", "0",
+            "--hostname", "kiln",
+            "--ro-bind", os.fspath(self.root), "/",
+            "--proc", "/proc",
+            "--dev", "/dev",
+            "--tmpfs", "/tmp",
+            "--clearenv",
+        ]
+        # fmt: on
+        for mount in self.mounts:
+            words += mount.words()
+        environment = {"PATH": PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/tmp"} | dict(self.env)
+        for name, value in sorted(environment.items()):
+            words += ["--setenv", name, value]
+        return [*words, "--chdir", self.cwd, "--", *command]
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path | None = None,
+        input: bytes | None = None,
+        interactive: bool = False,
+        pass_fds: Sequence[int] = (),
+    ) -> bytes:
+        """Run ``command`` inside; see ``process.run``."""
+        argv = self.argv(command, interactive=interactive)
+        # bubblewrap itself needs none of our environment, and what it does not get cannot leak.
+        return process.run(argv, env={}, log=log, input=input, interactive=interactive, pass_fds=pass_fds)
+
+
+def launcher(tree: Path | None) -> tuple[str, ...]:
+    """How bubblewrap is started: the machine's own, or the one in ``tree`` through that tree's loader."""
+    own = shutil.which("bwrap")
+    if own:
+        return (own,)
+    if tree is None:
+        raise KilnError("this machine has no bubblewrap, and the tools tree that brings one is not here yet")
+    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    return (
+        os.fspath(libraries / "ld-linux-x86-64.so.2"),
+        "--library-path",
+        os.fspath(libraries),
+        os.fspath(tree / "usr/bin/bwrap"),
+    )
+
+
+def problem(launcher: Sequence[str]) -> tuple[str, str] | None:
+    """What keeps bubblewrap from making name spaces here, and the remedy; None where it can."""
+    if platform.machine() != "x86_64":
+        return f"this machine is {platform.machine()}; the tools tree is for x86_64", "build on an x86_64 machine"
+    try:
+        process.run([*launcher, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"], env={})
+    except process.CommandFailed as error:
+        return _explain(error.message)
+    return None
+
+
+def _explain(message: str) -> tuple[str, str]:
+    for name, bad, good in (
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("user.max_user_namespaces", "0", "15000"),
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ):
+        if _sysctl(name) == bad:
+            return f"user name spaces are forbidden here: {name} = {bad}", f"as root: sysctl -w {name}={good}"
+    return (
+        f"the sandbox cannot start ({message})",
+        "in a container, allow user name spaces: --security-opt seccomp=unconfined"
+        " --security-opt apparmor=unconfined --security-opt systempaths=unconfined",
+    )
+
+
+@cache
+def require(launcher: tuple[str, ...]) -> None:
+    """Raise KilnError where the sandbox cannot work on this machine."""
+    found = problem(launcher)
+    if found:
+        raise KilnError(found[0], hint=found[1])
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return Path("/proc/sys", name.replace(".", "/")).read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,139 @@
+"""Archives to folders: nothing in an archive can reach outside the folder that it is unpacked into."""
+
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+
+from kiln.errors import KilnError
+
+# What version control keeps beside the sources: a git tag has it, a release tarball often does not.
+_METADATA = {".git", ".gitattributes", ".gitignore", ".gitmodules"}
+
+_DAMAGE = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)
+_CHUNK = 1 << 20
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose damaged header is an error; tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Unpack a tar archive (gz, bz2, xz, or zst where this Python reads it), without the one folder that holds it all.
+
+    Files get mode 644 or 755. Raises KilnError for a damaged archive and for members that are not files, folders or
+    links inside ``into``.
+    """
+    name = ""
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive, tarinfo=_Member) as tar:
+            links: dict[str, str] = {}
+            tops = set()
+            for member in tar:
+                name = member.name
+                path = _inside(name)
+                if path != ".":
+                    tops.add(path.split("/")[0])
+                    _extract(tar, member, into, path, links)
+        top = tops.pop() if len(tops) == 1 else None
+        if top and (into / top).is_dir():
+            _strip(into, into / top)
+            links = {path.partition("/")[2]: target for path, target in links.items()}
+        name = ""
+        _make_links(into, links)
+    except _DAMAGE as error:
+        raise _unreadable(archive, error) from error
+    except (OSError, ValueError) as error:
+        raise KilnError(f"cannot unpack {name or 'it'}: {error}", where=os.fspath(archive)) from error
+    except KilnError as error:
+        error.where = os.fspath(archive)
+        raise
+
+
+def normalise(root: Path) -> None:
+    """Remove version-control metadata and empty folders, so that a git tag and its tarball give the same tree."""
+    for entry in list(os.scandir(root)):
+        folder = entry.is_dir(follow_symlinks=False)
+        if entry.name in _METADATA:
+            if folder:
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        elif folder:
+            normalise(Path(entry.path))
+            if not os.listdir(entry.path):
+                os.rmdir(entry.path)
+
+
+def _inside(name: str) -> str:
+    """The member's name without ``.`` and double slashes, if it stays below the folder."""
+    if name.startswith("/"):
+        raise KilnError(f"{name} has an absolute name")
+    if ".." in name.split("/"):
+        raise KilnError(f"{name} has '..' in its name")
+    return os.path.normpath(name)
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, path: str, links: dict[str, str]) -> None:
+    """Make one member. Links are only noted in ``links``: as long as there are none, none can be written through."""
+    place = os.path.join(into, path)
+    if member.isdir():
+        os.makedirs(place, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    links.pop(path, None)
+    if member.issym():
+        links[path] = member.linkname
+    elif member.islnk():
+        target = _inside(member.linkname)
+        if target in links:
+            links[path] = links[target]
+        else:
+            shutil.copy(os.path.join(into, target), place)
+    elif member.isreg():
+        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
+        source = tar.extractfile(member)
+        assert source
+        with os.fdopen(file, "wb", buffering=0) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+    else:
+        raise KilnError(f"{member.name} is not a file, a folder or a link")
+
+
+def _strip(into: Path, top: Path) -> None:
+    """Move what ``top`` holds up into ``into``."""
+    holder = tempfile.mkdtemp(dir=into)
+    os.rename(top, holder)
+    for name in os.listdir(holder):
+        os.rename(os.path.join(holder, name), into / name)
+    os.rmdir(holder)
+
+
+def _make_links(into: Path, links: dict[str, str]) -> None:
+    for path, target in links.items():
+        os.symlink(target, into / path)
+    root = os.path.realpath(into)
+    for path, target in links.items():
+        if os.path.isabs(target) or os.path.commonpath([root, os.path.realpath(into / path)]) != root:
+            raise KilnError(f"{path} is a link that leads outside, to {target}")
+
+
+def _unreadable(archive: Path, error: Exception) -> KilnError:
+    with archive.open("rb") as file:
+        zst = file.read(4) == b"\x28\xb5\x2f\xfd"
+    if zst and "zst" not in tarfile.TarFile.OPEN_METH:
+        return KilnError("is a zst archive, which Python reads since 3.14", where=os.fspath(archive))
+    return KilnError(f"is damaged or no tar archive: {error}", where=os.fspath(archive))

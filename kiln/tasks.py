@@ -1,0 +1,155 @@
+"""The tasks that doit walks: one for each target of the board, and one for each thing that a user does with them.
+
+doit orders and runs; whether a target is fresh is for the store to say, so doit keeps no database of its own.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from doit import doit_cmd
+from doit.action import BaseAction
+from doit.exceptions import InvalidDodoFile, TaskError, TaskFailed
+
+from kiln import verbs
+from kiln.errors import KilnError, nearest
+from kiln.graph import Graph
+from kiln.report.progress import Progress
+from kiln.settings import Settings
+from kiln.target import Target
+
+DEFAULT_BOARD = "qemu-x86_64"
+
+# Every NAME=value that a command line may hold.
+VARIABLES = {
+    "BOARD": "the board to build for, one of configs/",
+    "BOOT": "what `doit qemu` boots: cpio (the default), ext4 or disk",
+    "APPEND": "kernel parameters that `doit qemu` adds",
+}
+
+# More threads than processors: downloads and packing overlap with compilers, whose number the jobserver limits.
+_THREADS = 8
+
+DOIT_CONFIG = {
+    "default_tasks": ["image"],
+    "backend": "sqlite3",
+    "dep_file": ":memory:",
+    "num_process": _THREADS,
+    "par_type": "thread",
+    "reporter": Progress,
+    "verbosity": 2,
+}
+
+
+class Action(BaseAction):  # type: ignore[misc]
+    """Something that a task does; ``target`` is what it makes, if anything."""
+
+    out = err = result = None
+
+    def __init__(self, run: Callable[..., None], *, target: Target | None = None, interactive: bool = False) -> None:
+        self.run = run
+        self.target = target
+        self.interactive = interactive
+        self.values: dict[str, Any] = {}
+        self.task: Any = None
+
+    def execute(self, out: Any = None, err: Any = None) -> TaskFailed | TaskError | None:  # noqa: ARG002
+        try:
+            self.run(*(self.task.pos_arg_val or []) if self.task.pos_arg else ())
+        except KilnError as error:
+            return TaskFailed(str(error))
+        except Exception:
+            return TaskError(f"a mistake in kiln itself, please report it\n{traceback.format_exc()}")
+        return None
+
+    def __str__(self) -> str:
+        return self.task.name if self.task else "action"
+
+
+class Fresh:
+    """Tells doit whether a target is up to date; ``doit info`` prints why not."""
+
+    def __init__(self, target: Target, graph: Graph) -> None:
+        self.target = target
+        self.graph = graph
+
+    def __call__(self) -> bool:
+        return self.target.entry() is not None or (self.target.lazy and not self.graph.needed(self.target))
+
+    def __repr__(self) -> str:
+        return "; ".join(self.target.reasons())
+
+
+def task_kiln() -> Iterator[dict[str, Any]]:
+    try:
+        variables = _variables()
+        graph = Graph.load(Settings.read(Path.cwd()), variables["BOARD"] or DEFAULT_BOARD)
+        yield from _target_tasks(graph)
+        yield from _verb_tasks(graph, variables)
+    except KilnError as error:
+        raise InvalidDodoFile(str(error)) from error
+
+
+def _variables() -> dict[str, str | None]:
+    given = doit_cmd._CMDLINE_VARS or {}
+    for name in given:
+        if name not in VARIABLES:
+            raise KilnError(f"there is no variable {name!r}", hint=nearest(name, VARIABLES))
+    return {name: given.get(name) for name in VARIABLES}
+
+
+def _target_tasks(graph: Graph) -> Iterator[dict[str, Any]]:
+    groups = set()
+    for target in graph.targets:
+        basename, _, name = target.id.partition(":")
+        task = {
+            "actions": [Action(target.build, target=target)],
+            "uptodate": [Fresh(target, graph)],
+            "task_dep": [dep.id for dep in target.deps],
+            "clean": [Action(lambda target=target: verbs.clean(target))],
+            "doc": target.doc,
+        }
+        if name and basename not in groups:
+            groups.add(basename)
+            yield {"basename": basename, "name": None, "doc": _group_doc(graph, basename)}
+        yield task | ({"basename": basename, "name": name} if name else {"basename": basename})
+
+
+def _group_doc(graph: Graph, name: str) -> str:
+    if name in graph.recipes:
+        return f"{graph.recipes[name].package.summary}, {graph.version(name)}"
+    return "the trees of pinned tools that builds run in"
+
+
+def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict[str, Any]]:
+    image = [graph.image.id, "tools:vm"]
+    boot, append = variables["BOOT"], variables["APPEND"] or ""
+
+    def task(
+        name: str, run: Callable[..., None], doc: str, *, interactive: bool = False, **more: Any
+    ) -> dict[str, Any]:
+        action = Action(run, interactive=interactive)
+        return {"basename": name, "actions": [action], "uptodate": [False], "doc": doc} | more
+
+    yield task(
+        "qemu", lambda: verbs.qemu(graph, boot or "cpio", append),
+        f"boot {graph.board.name} here (BOOT=cpio, ext4 or disk; APPEND='kernel parameters')",
+        interactive=True, task_dep=image,
+    )  # fmt: skip
+    yield {"basename": "test", "name": None, "doc": f"boot {graph.board.name} by every road and check it from inside"}
+    for road in verbs.ROADS:
+        tested = task("test", lambda road=road: verbs.test(graph, road), f"boot by {road} and check", task_dep=image)
+        yield tested | {"name": road}
+    yield task("doctor", lambda: verbs.doctor(graph), "check this machine, and say what to do about each finding")
+    yield task(
+        "shell", lambda *names: verbs.shell(graph, *names),
+        "go back into the sandbox of a package, where its build failed",
+        interactive=True, pos_arg="packages",
+    )  # fmt: skip
+    yield task("tools:lock", lambda: verbs.lock(graph), "pin the tools anew, with apt's solver")
+    yield task(
+        "linux:menuconfig", lambda: verbs.menuconfig(graph),
+        f"edit the kernel's configuration, and keep the difference in board/{graph.board.name}/linux/",
+        interactive=True, task_dep=[dep.id for dep in graph.stages("linux")["configure"].deps] + ["linux:configure"],
+    )  # fmt: skip

@@ -1,0 +1,274 @@
+"""The tools trees: Debian packages, pinned in a lock and unpacked without root, that stand in for the host."""
+
+import json
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from kiln import process, sandbox
+from kiln.errors import KilnError, nearest
+from kiln.settings import Settings
+from kiln.source import debian
+from kiln.source.download import download
+from kiln.store import Store, Work
+from kiln.target import Target
+
+DECLARATION = Path(__file__).with_name("tools.toml")
+LOCK = Path(__file__).with_name("tools.lock")
+
+# Debian's own merge of /bin, /lib and /sbin into /usr is the work of a maintainer script.
+_MERGED = ("bin", "lib", "lib64", "sbin")
+_DOWNLOADS = 8
+_UNPACKERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A Debian package: ``path`` below the archive's base, ``size`` in bytes, and the sets that it belongs to."""
+
+    name: str
+    version: str
+    path: str
+    size: int
+    sha256: str
+    sets: tuple[str, ...]
+
+
+class Tools:
+    """The declared sets, and a tree for each."""
+
+    def __init__(self, settings: Settings, store: Store, declaration: Path = DECLARATION, lock: Path = LOCK) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._declared = tomllib.loads(declaration.read_text())
+        self._trees = {name: ToolsTree(name, self, settings, store) for name in self._declared["sets"]}
+
+    def __getitem__(self, name: str) -> "ToolsTree":
+        return self._trees[name]
+
+    def __iter__(self) -> Iterator["ToolsTree"]:
+        return iter(self._trees.values())
+
+    @cached_property
+    def pins(self) -> tuple[Pin, ...]:
+        try:
+            rows = json.loads(self._lock.read_text())
+            return tuple(Pin(**row | {"sets": tuple(row["sets"])}) for row in rows)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise KilnError(str(error), where=os.fspath(self._lock), hint="`doit tools:lock` writes it anew") from error
+
+    def content(self, name: str) -> dict[str, Any]:
+        """All that a set's tree follows from."""
+        chosen = self._declared["sets"][name]
+        return {
+            "packages": {pin.name: pin.sha256 for pin in self.pins if name in pin.sets},
+            "links": self._declared["links"] | chosen.get("links", {}),
+            "files": self._declared["files"],
+            "exclude": self._declared["exclude"],
+            "folders": list(sandbox.MOUNT_POINTS),
+        }
+
+    def launcher(self) -> tuple[str, ...]:
+        """How bubblewrap is started here. Raises KilnError where this machine forbids its name spaces."""
+        entry = None if shutil.which("bwrap") else self["sandbox"].built()
+        found = sandbox.launcher(entry.root if entry else None)
+        sandbox.require(found)
+        return found
+
+    def sandbox(self, name: str) -> sandbox.Sandbox:
+        """An empty sandbox on the tree of a set that was built."""
+        return sandbox.Sandbox(root=self[name].built().root, launcher=self.launcher())
+
+    def renew(self) -> list[str]:
+        """Write the lock anew with what the archive holds today; returns a line for each change."""
+        before = {pin.name: pin for pin in self.pins} if self._lock.exists() else {}
+        wanted = {name: chosen["packages"] for name, chosen in self._declared["sets"].items()}
+        after = resolve(wanted, release=self._declared["release"], archive=debian.archives(self._settings.archive)[0])
+        self._lock.write_text("[\n" + ",\n".join(json.dumps(asdict(pin)) for pin in after) + "\n]\n")
+        names = sorted(before.keys() | {pin.name for pin in after})
+        now = {pin.name: pin for pin in after}
+        return [
+            f"{name}: {_version(before, name)} -> {_version(now, name)}"
+            for name in names
+            if before.get(name) != now.get(name)
+        ]
+
+
+def _version(pins: Mapping[str, Pin], name: str) -> str:
+    return pins[name].version if name in pins else "nothing"
+
+
+class ToolsTree(Target):
+    """One set of tools, unpacked: the ``/`` of a sandbox."""
+
+    version = "debian12"
+    lazy = True
+
+    def __init__(self, name: str, tools: Tools, settings: Settings, store: Store) -> None:
+        super().__init__(store)
+        self.id = f"tools:{name}"
+        self.name = f"tools-{name}"
+        self.doc = f"the tools of the {name} sandbox, from pinned Debian packages"
+        self._set = name
+        self._tools = tools
+        self._settings = settings
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version} | self._tools.content(self._set)
+
+    def inputs(self) -> dict[str, Any]:
+        return self._inputs
+
+    def fill(self, work: Work) -> dict[str, Any]:
+        pins = [pin for pin in self._tools.pins if self._set in pin.sets]
+        folder = self._settings.downloads / "debian"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _MERGED:
+            (work.root / "usr" / name).mkdir(parents=True)
+            (work.root / name).symlink_to(f"usr/{name}")
+        with ThreadPoolExecutor(_DOWNLOADS) as fetchers, ThreadPoolExecutor(_UNPACKERS) as unpackers:
+            fetched = fetchers.map(lambda pin: _fetch(pin, folder, self._settings), pins)
+            unpacked = [unpackers.submit(_unpack, path, work.root, self._inputs["exclude"]) for path in fetched]
+            for done, (pin, result) in enumerate(zip(pins, unpacked, strict=True), 1):
+                result.result()
+                work.note(f"{done} of {len(pins)} packages, {pin.name} {pin.version}")
+        for path, text in self._inputs["files"].items():
+            (work.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (work.root / path).write_text(text)
+        for path, target in self._inputs["links"].items():
+            if not (work.root / path).is_symlink() and (work.root / path).parent.joinpath(target).exists():
+                (work.root / path).symlink_to(target)
+        for name in self._inputs["folders"]:
+            (work.root / name).mkdir(exist_ok=True)
+        return {}
+
+
+def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
+    path = folder / f"{pin.sha256[:12]}-{os.path.basename(pin.path)}"
+    if path.exists():
+        return path
+    failures = []
+    for base in debian.archives(settings.archive):
+        try:
+            download(f"{base}/{pin.path}", path, sha256=pin.sha256)
+            return path
+        except KilnError as error:
+            failures.append(f"  {error.message}")
+    raise KilnError(
+        "\n".join([f"{pin.name} {pin.version} could not be downloaded", *failures]),
+        hint="check the network, or set KILN_DEBIAN to the base URL of an archive that answers",
+    )
+
+
+def _unpack(deb: Path, root: Path, exclude: list[str]) -> None:
+    """Unpack a Debian package below ``root``: no maintainer script runs, no owner or special bit is kept."""
+    made: set[str] = set()
+    with deb.open("rb") as file, tarfile.open(fileobj=_data_member(file, deb), mode="r|") as archive:
+        for member in archive:
+            path = _merged(member.name)
+            if not path or path.startswith(tuple(exclude)):
+                continue
+            place = os.path.join(root, path)
+            parent = os.path.dirname(place)
+            if parent not in made:
+                os.makedirs(parent, exist_ok=True)
+                made.add(parent)
+            if member.isdir():
+                os.makedirs(place, exist_ok=True)
+            elif member.issym():
+                os.symlink(member.linkname, place)
+            elif member.islnk():
+                os.link(os.path.join(root, _merged(member.linkname)), place)
+            elif member.isreg():
+                source = archive.extractfile(member)
+                assert source
+                with open(place, "wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                os.chmod(place, 0o755 if member.mode & 0o111 else 0o644)
+
+
+def _merged(name: str) -> str:
+    path = os.path.normpath(name.lstrip("/"))
+    if path.startswith(".."):
+        raise KilnError(f"a package holds the path {name}, which leads outside")
+    first = path.partition("/")[0]
+    return "" if path == "." or path in _MERGED else f"usr/{path}" if first in _MERGED else path
+
+
+def _data_member(file: BinaryIO, deb: Path) -> BinaryIO:
+    """The stream of the ``data.tar`` inside a package, which is an ``ar`` archive."""
+    if file.read(8) != b"!<arch>\n":
+        raise KilnError("is not a Debian package", where=os.fspath(deb))
+    while header := file.read(60):
+        name, size = header[:16].decode().strip().rstrip("/"), int(header[48:58])
+        if name == "data.tar.xz":
+            return lzma.LZMAFile(file)  # type: ignore[return-value]
+        file.seek(size + size % 2, os.SEEK_CUR)
+    raise KilnError("holds no data.tar.xz", where=os.fspath(deb))
+
+
+def resolve(wanted: Mapping[str, Iterable[str]], *, release: str, archive: str) -> list[Pin]:
+    """The packages of each set and all that they need, found by apt's solver in ``main`` alone.
+
+    Needs a machine with apt; touches nothing of its state.
+    """
+    if not shutil.which("apt-get"):
+        raise KilnError("renewing the lock needs apt", hint="run `doit tools:lock` on a Debian machine or container")
+    with tempfile.TemporaryDirectory() as folder:
+        env = _apt(Path(folder), release, archive)
+        process.run(["apt-get", "update", "-q"], env=env)
+        members: dict[str, list[str]] = {}
+        for name, packages in wanted.items():
+            try:
+                out = process.run(["apt-get", "install", "-s", "-q", *packages], env=env).decode()
+            except process.CommandFailed as error:
+                raise KilnError(error.message, where=f"{DECLARATION.name}, set {name}") from error
+            for line in out.splitlines():
+                if line.startswith("Inst "):
+                    members.setdefault(line.split()[1], []).append(name)
+        shown = process.run(["apt-cache", "show", "--no-all-versions", *sorted(members)], env=env).decode()
+        return [_pin(stanza, members) for stanza in sorted(shown.strip().split("\n\n"))]
+
+
+def _apt(folder: Path, release: str, archive: str) -> dict[str, str]:
+    for name in ("state/lists/partial", "cache/archives/partial", "etc"):
+        (folder / name).mkdir(parents=True)
+    (folder / "status").touch()
+    (folder / "etc/sources.list").write_text(f"deb {archive} {release} main\n")
+    values = {
+        "Dir::State": "state",
+        "Dir::State::status": "status",
+        "Dir::Cache": "cache",
+        "Dir::Etc::sourcelist": "etc/sources.list",
+        "Dir::Etc::sourceparts": "none",
+    }
+    lines = [f'{name} "{folder / value}";' for name, value in values.items()]
+    lines += ['APT::Install-Recommends "false";', 'APT::Architecture "amd64";', 'APT::Architectures "amd64";']
+    (folder / "apt.conf").write_text("\n".join(lines))
+    return dict(os.environ) | {"APT_CONFIG": os.fspath(folder / "apt.conf"), "LC_ALL": "C"}
+
+
+def _pin(stanza: str, members: Mapping[str, list[str]]) -> Pin:
+    fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
+    try:
+        return Pin(
+            name=fields["Package"],
+            version=fields["Version"],
+            path=fields["Filename"],
+            size=int(fields["Size"]),
+            sha256=fields["SHA256"],
+            sets=tuple(members[fields["Package"]]),
+        )
+    except KeyError as error:
+        known = nearest(str(error.args[0]), fields)
+        raise KilnError(f"the archive's index has no {error} for a package", hint=known) from error

@@ -1,0 +1,152 @@
+"""What a user does with a board: boot it, test it, look into a failed build, edit its kernel's configuration."""
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kiln import kconfig, process
+from kiln.errors import KilnError, nearest
+from kiln.graph import KERNEL, Graph
+from kiln.image.targets import kernel_image
+from kiln.recipe.package import Kconfig
+from kiln.report import doctor as report
+from kiln.store import Work
+from kiln.target import Target
+from kiln.vm import run
+from kiln.vm.qemu import Boot, command, find_program, kvm_works
+
+ROADS = ("cpio", "ext4", "disk")
+
+
+# A boot under emulation on a busy machine, in seconds, and how long it may say nothing.
+_TIMEOUT = 180.0
+_SILENCE = 60.0
+
+
+def qemu(graph: Graph, road: str, append: str) -> None:
+    """Boot an image as its user would, with the console on this terminal; Ctrl-A X ends the machine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        boot = _boot(graph, road, append, Path(scratch))
+        program, kvm = _program(graph)
+        argv = command(graph.board.machine, boot, program=program, kvm=kvm, interactive=True)
+        print(shlex.join(argv), flush=True)
+        process.run(argv, interactive=True)
+
+
+def test(graph: Graph, road: str) -> None:
+    """Boot an image to the check inside it, and keep the serial log with the host's times."""
+    log = graph.settings.output / graph.board.name / "boot" / f"{road}.log"
+    with tempfile.TemporaryDirectory() as scratch:
+        boot = _boot(graph, road, "", Path(scratch))
+        program, kvm = _program(graph)
+        found = run.test_boot(
+            graph.board.machine, boot, program=program, kvm=kvm, log=log, timeout=_TIMEOUT, silence=_SILENCE
+        )
+    place = os.path.relpath(log, graph.settings.root)
+    if not found.ok:
+        hint = f"{found.hint}\n  " if found.hint else ""
+        raise KilnError(f"{road} did not boot: {found.reason}", hint=f"{hint}log      {place}")
+    print(f"ok      {graph.board.name} by {road}: {found.reason}  {place}", flush=True)
+
+
+def _program(graph: Graph) -> tuple[Sequence[str], bool]:
+    entry = graph.tools["vm"].entry()
+    program = find_program(graph.board.arch.name, entry.root if entry else None)
+    return program, kvm_works(graph.board.machine, program)
+
+
+def _boot(graph: Graph, road: str, append: str, scratch: Path) -> Boot:
+    if road not in ROADS:
+        raise KilnError(f"cannot boot by {road!r}", where="BOOT", hint=nearest(road, ROADS))
+    files = graph.image.files()
+    kernel = kernel_image(graph.result(KERNEL).built())
+    cmdline = " ".join(word for word in (graph.board.cmdline, append) if word)
+    if road == "cpio":
+        return Boot(kernel=kernel, initrd=files["rootfs.cpio.zst"], cmdline=cmdline)
+    if road == "ext4":
+        return Boot(kernel=kernel, drive=files["rootfs.ext4"], cmdline=f"{cmdline} root=/dev/vda rootwait")
+    disk = files["disk.img"]
+    return Boot(drive=graph.disk.copy_with(append, scratch) if append else disk)
+
+
+def doctor(graph: Graph) -> None:
+    findings = list(report.examine(graph.settings, graph.tools))
+    for finding in findings:
+        print(finding)
+    problems = sum(finding.level == "problem" for finding in findings)
+    if problems:
+        raise KilnError(f"{problems} of these keep kiln from working")
+
+
+def lock(graph: Graph) -> None:
+    changes = graph.tools.renew()
+    print("\n".join(changes) or "nothing changed")
+
+
+def clean(target: Target) -> None:
+    if target.clean():
+        print(f"removed {target.id}")
+
+
+def shell(graph: Graph, *names: str) -> None:
+    """A shell in the sandbox of a package: where its build failed, or fresh."""
+    if len(names) != 1:
+        raise KilnError("name one package", hint="doit shell PACKAGE")
+    if names[0] not in graph.recipes:
+        raise KilnError(f"there is no package {names[0]!r}", hint=nearest(names[0], graph.recipes))
+    stages = graph.stages(names[0]).values()
+    failed = [stage for stage in stages if stage.key() and (stage.work().path / "failed").exists()]
+    stage = failed[0] if failed else list(stages)[-1]
+    missing = [dep.id for dep in stage.deps if not dep.entry()]
+    if missing:
+        raise KilnError(f"it needs {', '.join(missing)} first", where=stage.id, hint=f"doit {' '.join(missing)}")
+    graph.store.lock()
+    work = stage.work()
+    phases = list(stage.phases)
+    if failed:
+        phase = (work.path / "failed").read_text()
+        phases = phases[phases.index(phase) :]
+        print(f"{stage.id} failed in phase {phase}")
+    else:
+        work.root.mkdir(parents=True, exist_ok=True)
+        (work.path / "failed").write_text(phases[0])
+        print(f"{stage.id} did not fail; this is its sandbox before the first phase")
+    print(f"to run a phase: sh /inputs/run.sh {' '.join(phases)}")
+    sys.stdout.flush()
+    env = {"PS1": f"{stage.id} $ ", "TERM": "linux"}
+    try:
+        stage.sandbox(work).with_env(env).run(["bash", "--norc", "-i"], interactive=True)
+    except process.CommandFailed as error:
+        if error.status < 0:
+            raise
+
+
+def menuconfig(graph: Graph) -> None:
+    """The kernel's own menus on a scratch copy of its configuration; the difference becomes a fragment of the board."""
+    package = graph.recipes[KERNEL].package
+    assert isinstance(package, Kconfig)
+    stage = graph.stages(KERNEL)["configure"]
+    before = stage.built().root / "config"
+    graph.store.lock()
+    work = Work(path=graph.store.path / "work" / f"{KERNEL}-menuconfig")
+    work.root.mkdir(parents=True, exist_ok=True)
+    config = work.folder("build") / ".config"
+    shutil.copyfile(before, config)
+    command = ["make", "-C", "/src", "O=/build", *package.flags(graph.board), "menuconfig"]
+    stage.sandbox(work).with_env({"TERM": "linux"}).run(command, interactive=True)
+    changed = kconfig.difference(kconfig.parse(before.read_text()), kconfig.parse(config.read_text()))
+    file = graph.board.files / KERNEL / "menuconfig.config"
+    shutil.rmtree(work.path, ignore_errors=True)
+    if not changed:
+        print("nothing changed")
+        return
+    asked = kconfig.parse(file.read_text()) if file.exists() else {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("# Chosen in menuconfig.\n" + kconfig.render(asked | changed))
+    print(
+        f"{len(changed)} symbols written to {file.relative_to(graph.settings.root)}; every build of the board uses them"
+    )

@@ -1,0 +1,109 @@
+"""The serial line: what a machine printed and when, for no longer than it may take."""
+
+import os
+import re
+import selectors
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+from kiln import process
+
+# Terminal escapes (cursor, colour, title …), and the control characters that are no part of a text.
+_NOISE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f]")
+
+Ending = Literal["exit", "timeout", "silent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """What was printed, each line with the seconds since the start; ``status`` is None where we ended the machine."""
+
+    lines: tuple[tuple[float, str], ...]
+    status: int | None
+    ended: Ending
+    seconds: float
+
+
+def record(argv: Sequence[str], log: Path, *, timeout: float, silence: float) -> Transcript:
+    """Run a machine to its end, but for ``timeout`` seconds at most and ``silence`` seconds without a word.
+
+    The stamped lines go to ``log`` as they come. The machine never outlives this call.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", buffering=1) as file:
+        child = process.start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        start = time.monotonic()
+        lines = _Lines(file, start)
+        try:
+            ended = _read(child, lines, start + timeout, silence)
+        finally:
+            child.kill()
+            child.wait()
+            lines.flush()
+            assert child.stdout
+            child.stdout.close()
+    status = child.returncode if ended == "exit" else None
+    return Transcript(lines=tuple(lines.done), status=status, ended=ended, seconds=time.monotonic() - start)
+
+
+def _read(child: subprocess.Popen[bytes], lines: "_Lines", deadline: float, silence: float) -> Ending:
+    assert child.stdout
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        heard = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= deadline:
+                return "timeout"
+            if now >= heard + silence:
+                return "silent"
+            if selector.select(min(deadline, heard + silence) - now):
+                data = os.read(child.stdout.fileno(), 65536)
+                if not data:
+                    break
+                heard = time.monotonic()
+                lines.feed(data, heard)
+    try:
+        child.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return "exit"
+
+
+class _Lines:
+    """Cuts a stream into lines, each stamped when its first byte came."""
+
+    def __init__(self, file: TextIO, start: float) -> None:
+        self.done: list[tuple[float, str]] = []
+        self._file = file
+        self._start = start
+        self._partial = bytearray()
+        self._since = start
+
+    def feed(self, data: bytes, now: float) -> None:
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            self._take(piece, now)
+            self._end()
+        if rest:
+            self._take(rest, now)
+
+    def flush(self) -> None:
+        if self._partial:
+            self._end()
+
+    def _take(self, piece: bytes, now: float) -> None:
+        if not self._partial:
+            self._since = now
+        self._partial += piece
+
+    def _end(self) -> None:
+        stamp = self._since - self._start
+        text = _NOISE.sub("", self._partial.decode(errors="replace"))
+        self._partial.clear()
+        self.done.append((stamp, text))
+        self._file.write(f"[{stamp:9.3f}] {text}\n")

@@ -1,0 +1,56 @@
+from kiln import Archive, Board, Debian, Kconfig, Step
+
+linux = Kconfig(
+    name="linux",
+    version="6.1.176",
+    summary="the Linux kernel",
+    source=Archive(
+        "https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.1.176.tar.xz",
+        sha256="aa19772dba40e9737356c00d0671cdedbe26cc895eff062868f0a1f688ae44f6",
+        mirrors=[
+            Debian(
+                "linux_6.1.176.orig.tar.xz",
+                sha256="9aad4025973feea3f0d978e82ab7db97d8d5ce3f59fcc6b1f316153d66e3a504",
+                content="sha256:23338f251c00fe5ddf5cd444b9d502600143fe981625940c871a08d672255d19",
+            )
+        ],
+    ),
+    versions={
+        "6.12.94": Archive(
+            "https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.12.94.tar.xz",
+            sha256="e998a232b9418db3301cb58468e291a4f41d6ab8306029b30d991f56251dc8d2",
+            mirrors=[
+                Debian(
+                    "linux_6.12.94.orig.tar.xz",
+                    sha256="3eea3dd18f67a103f6f8312e314075f695a27eaddd839e7b6c4641e6616dabba",
+                    content="sha256:0c81b06cc0ce16201da3964f283d85616f660a4e7c42137b756fd1dfdf9d4c0e",
+                )
+            ],
+        )
+    },
+    license="GPL-2.0-only WITH Linux-syscall-note",
+    libc=False,
+    defconfig="tinyconfig",
+    flags=lambda board: (
+        f"ARCH={board.arch.kernel}",
+        f"CROSS_COMPILE={board.arch.tools}",
+        # What the kernel would otherwise ask the build machine for its banner.
+        "KBUILD_BUILD_TIMESTAMP=2026-01-01 00:00:00 UTC",
+        "KBUILD_BUILD_USER=kiln",
+        "KBUILD_BUILD_HOST=kiln",
+        "KBUILD_BUILD_VERSION=1",
+    ),
+)
+
+
+@linux.build
+def build(step: Step, board: Board) -> None:
+    step.run("cp", f"{step.config}/config", ".config")
+    step.run(*linux.command(step, board, board.arch.image.rpartition("/")[2]))
+
+
+@linux.install
+def install(step: Step, board: Board) -> None:
+    step.install(board.arch.image, f"boot/{board.arch.image.rpartition('/')[2]}")
+    step.install("System.map", "boot/System.map")
+    step.install(".config", "boot/config")

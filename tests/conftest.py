@@ -1,0 +1,65 @@
+"""What tests share: the tools trees, which are made once, and small projects of their own."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kiln.sandbox import Sandbox
+from kiln.settings import Settings
+from kiln.store import Store
+from kiln.tools import Tools
+from tests.project import Project
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """The tools of this checkout, built in its own store where they are not there yet."""
+    settings = Settings.read(ROOT)
+    tools = Tools(settings, Store(settings.store))
+    for name in ("sandbox", "build", "image"):
+        if not tools[name].entry():
+            tools[name].build()
+    return tools
+
+
+@pytest.fixture(scope="session")
+def image_sandbox(tools: Tools) -> Sandbox:
+    """An empty sandbox on the image tools."""
+    return tools.sandbox("image")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with a board and no packages, for what needs no tools."""
+    return Project(tmp_path / "project", ROOT)
+
+
+@pytest.fixture
+def real_project(tmp_path: Path, tools: Tools) -> Project:
+    """A project whose store has the tools trees in it, so that its packages really build."""
+    project = Project(tmp_path / "project", ROOT)
+    project.store.mkdir(parents=True)
+    for name in ("sandbox", "build", "image"):
+        place = tools[name].built().path
+        (project.store / place.name).symlink_to(place)
+    return project
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Writes a file below the test's folder."""
+
+    def _write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return _write
+
+
+os.environ.pop("MAKEFLAGS", None)
