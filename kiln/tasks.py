@@ -18,6 +18,7 @@ from kiln.graph import Graph
 from kiln.report.progress import Progress
 from kiln.settings import Settings
 from kiln.target import Target
+from kiln.vm.qemu import own_program
 
 DEFAULT_BOARD = "qemu-x86_64"
 
@@ -123,7 +124,7 @@ def _group_doc(graph: Graph, name: str) -> str:
 
 
 def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict[str, Any]]:
-    image = [graph.image.id, "tools:vm"]
+    image = [graph.image.id] if own_program(graph.board.arch.name) else [graph.image.id, "tools:vm"]
     boot, append = variables["BOOT"], variables["APPEND"] or ""
 
     def task(

@@ -111,13 +111,14 @@ class ToolsTree(Target):
     """One set of tools, unpacked: the ``/`` of a sandbox."""
 
     version = "debian12"
-    lazy = True
 
     def __init__(self, name: str, tools: Tools, settings: Settings, store: Store) -> None:
         super().__init__(store)
         self.id = f"tools:{name}"
         self.name = f"tools-{name}"
         self.doc = f"the tools of the {name} sandbox, from pinned Debian packages"
+        # No result is made from the machine's tools: whoever runs a machine asks for them.
+        self.lazy = name != "vm"
         self._set = name
         self._tools = tools
         self._settings = settings

@@ -40,7 +40,7 @@ def qemu(graph: Graph, road: str, append: str) -> None:
 def test(graph: Graph, road: str) -> None:
     """Boot an image to the check inside it, and keep the serial log with the host's times."""
     log = graph.settings.output / graph.board.name / "boot" / f"{road}.log"
-    with tempfile.TemporaryDirectory() as scratch:
+    with graph.jobserver.slot(), tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, "", Path(scratch))
         program, kvm = _program(graph)
         found = run.test_boot(

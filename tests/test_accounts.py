@@ -62,8 +62,9 @@ def test_a_user_may_live_in_a_group_that_is_there() -> None:
     ],
 )
 def test_a_field_that_cannot_be_is_refused(field: dict[str, Any], message: str) -> None:
+    values: dict[str, Any] = {"name": "kim", "uid": 1000, "gid": 1000} | field
     with pytest.raises(KilnError, match=message):
-        User(**({"name": "kim", "uid": 1000, "gid": 1000} | field))
+        User(**values)
 
 
 def test_a_refused_password_is_not_shown() -> None:

@@ -193,7 +193,7 @@ class Disk(Artifact):
             serial=signature,
             hidden_sectors=disk.ALIGNMENT,
         )
-        fat.syslinux(boot, sandbox=sandbox, scratch=scratch)
+        fat.syslinux(boot, sandbox=sandbox)
         parts = [
             disk.Partition(content=boot, kind=_FAT16_LBA, bootable=True),
             disk.Partition(content=root, kind=_LINUX),

@@ -88,13 +88,18 @@ def command(
     return words
 
 
+def own_program(arch: str) -> str | None:
+    """The QEMU that is installed on this machine."""
+    return shutil.which(f"qemu-system-{arch}")
+
+
 def find_program(arch: str, tree: Path | None) -> tuple[str, ...]:
     """How QEMU for ``arch`` is started: the machine's own, or the one in ``tree`` through that tree's loader.
 
     Raises KilnError where there is neither.
     """
     name = f"qemu-system-{arch}"
-    own = shutil.which(name)
+    own = own_program(arch)
     if own:
         return (own,)
     if tree is None or not (tree / "usr/bin" / name).exists():

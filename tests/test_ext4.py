@@ -1,0 +1,145 @@
+import os
+import re
+import stat
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kiln.errors import KilnError
+from kiln.image import ext4
+from kiln.image.manifest import Manifest, Node, file_node
+from kiln.sandbox import Mount, Sandbox
+from kiln.store import EPOCH
+from tests.rootfs import sample
+
+pytestmark = pytest.mark.sandbox
+
+UUID = "440aa176-97fa-475a-8209-d96eff4a0c90"
+MIB = 1 << 20
+
+
+def write(manifest: Manifest, path: Path, sandbox: Sandbox, scratch: Path, size: int | None = None) -> Path:
+    ext4.write(manifest, path, sandbox=sandbox, scratch=scratch, size=size, label="rootfs", uuid=UUID)
+    return path
+
+
+def inspect(path: Path, sandbox: Sandbox, *command: str) -> str:
+    mount = Mount(source=path.parent, target="/work")
+    return replace(sandbox, mounts=(mount,)).run([*command, f"/work/{path.name}"]).decode()
+
+
+def debugfs(path: Path, sandbox: Sandbox, request: str) -> str:
+    return inspect(path, sandbox, "debugfs", "-R", request)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, image_sandbox: Sandbox) -> Path:
+    folder = tmp_path_factory.mktemp("ext4")
+    return write(sample(), folder / "a.ext4", image_sandbox, folder)
+
+
+def quoted(path: str) -> str:
+    return '"/' + path.replace('"', '""') + '"'
+
+
+def test_the_checker_finds_it_clean(image: Path, image_sandbox: Sandbox) -> None:
+    assert "Pass 5" in inspect(image, image_sandbox, "e2fsck", "-fn")
+    summary = inspect(image, image_sandbox, "dumpe2fs", "-h")
+    assert re.search(r"volume name: +rootfs\n", summary)
+    assert re.search(rf"UUID: +{UUID}\n", summary)
+    assert re.search(r"Last mount time: +n/a\n", summary)
+
+
+@pytest.mark.parametrize("node", sample().nodes, ids=lambda node: node.path)
+def test_each_node_has_its_type_mode_owner_times_and_content(node: Node, image: Path, image_sandbox: Sandbox) -> None:
+    text = debugfs(image, image_sandbox, f"stat {quoted(node.path)}")
+    kinds = {"file": "regular", "dir": "directory", "symlink": "symlink", "char": "character special"}
+    kinds |= {"block": "block special", "fifo": "FIFO"}
+    assert re.search(rf"Type: {kinds[node.kind]} +Mode: +0{node.mode:o} ", text)
+    assert re.search(rf"User: +{node.uid} +Group: +{node.gid} ", text)
+    times = re.findall(r"^ *(\w+): 0x([0-9a-f]+):([0-9a-f]+)", text, re.MULTILINE)
+    assert times == [(name, f"{EPOCH:x}", "0" * 8) for name in ("ctime", "atime", "mtime", "crtime")]
+    if node.kind == "file":
+        assert debugfs(image, image_sandbox, f"cat {quoted(node.path)}").encode() == node.read()
+    elif node.device:
+        assert "Device major/minor number: {:02d}:{:02d} ".format(*node.device) in text
+    elif node.target:
+        assert node.target in (
+            text if len(node.target) < 60 else debugfs(image, image_sandbox, f"cat {quoted(node.path)}")
+        )
+
+
+@pytest.mark.parametrize(("path", "mode"), [("/", "0755"), ("/lost+found", "0700")])
+def test_the_folders_of_the_file_system_itself_are_roots(
+    path: str, mode: str, image: Path, image_sandbox: Sandbox
+) -> None:
+    text = debugfs(image, image_sandbox, f"stat {path}")
+    assert re.search(rf"Mode: +{mode} ", text)
+    assert re.search(r"User: +0 +Group: +0 ", text)
+    assert text.count(f"0x{EPOCH:x}:00000000") == 4
+
+
+def test_the_image_is_the_same_every_time(image: Path, image_sandbox: Sandbox, tmp_path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        # Another kind of file system, so that folders list their files in another order.
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+            again = write(sample(backwards=True), tmp_path / "b.ext4", image_sandbox, Path(memory))
+            assert not list(Path(memory).iterdir())
+    finally:
+        os.umask(umask)
+    assert again.read_bytes() == image.read_bytes()
+
+
+def test_an_older_image_leaves_nothing(image: Path, image_sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "b.ext4").write_bytes(b"old" * 20 * MIB)
+    assert write(sample(), tmp_path / "b.ext4", image_sandbox, tmp_path).read_bytes() == image.read_bytes()
+
+
+def many(count: int, size: int) -> Manifest:
+    nodes = [file_node(f"d{number % 7}/{number:0200}", os.urandom(size), package="p") for number in range(count)]
+    return Manifest.merge([("p", nodes)])
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 12 * MIB), (3000, 10), (400, 5000), (16, 8 * MIB)])
+def test_the_least_size_that_an_error_tells_is_enough(
+    count: int, size: int, image_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    manifest, path = many(count, size), tmp_path / "a.ext4"
+    with pytest.raises(KilnError, match=r"a.ext4: 1048576 bytes are too few .*: \d+ are missing") as caught:
+        write(manifest, path, image_sandbox, tmp_path, MIB)
+    told = re.search(r"set its size to (\d+) MiB", str(caught.value))
+    assert told
+    least = int(told[1]) * MIB
+    write(manifest, path, image_sandbox, tmp_path, least)
+    assert path.stat().st_size == least
+    assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
+    with pytest.raises(KilnError, match="are missing"):
+        write(manifest, path, image_sandbox, tmp_path, least - 2 * MIB)
+
+
+def test_a_size_of_its_own_has_head_room(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    path = write(many(4, 8 * MIB), tmp_path / "a.ext4", image_sandbox, tmp_path)
+    free = re.search(r"Free blocks: +(\d+)", inspect(path, image_sandbox, "dumpe2fs", "-h"))
+    assert free and 8 * MIB <= int(free[1]) * 4096 < 16 * MIB
+
+
+def test_devices_fit_into_full_folders(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    nodes = [Node(path=f"dev/{n:0200}", kind="char", mode=0o600, device=(4, n), package="p") for n in range(500)]
+    path = write(Manifest.merge([("p", nodes)]), tmp_path / "a.ext4", image_sandbox, tmp_path)
+    assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
+    assert stat.S_ISREG(path.stat().st_mode)
+    assert debugfs(path, image_sandbox, "ls -p /dev").count("/020600/") == 500
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "message"), [("r" * 17, "fine", "longer than 16"), ("rootfs", "line\nbreak", "line break")]
+)
+def test_names_that_cannot_be_are_refused(
+    label: str, name: str, message: str, image_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    manifest = Manifest.merge([("p", [file_node(name, b"", package="p")])])
+    with pytest.raises(KilnError, match=message):
+        ext4.write(manifest, tmp_path / "a", sandbox=image_sandbox, scratch=tmp_path, size=None, label=label, uuid=UUID)
