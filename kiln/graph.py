@@ -99,12 +99,13 @@ class Graph:
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
-        """Everything that the board's image is made from, dependencies first, and what its tasks need besides."""
-        return tuple({target.id: target for target in (*self.image.closure, *self.tools)}.values())
+        """Every target: those of the board's image first, then the packages that it leaves out, and all tools."""
+        others = [target for name in self.recipes for stage in self.stages(name).values() for target in stage.closure]
+        return tuple({target.id: target for target in (*self.image.closure, *others, *self.tools)}.values())
 
     def needed(self, target: Target) -> bool:
-        """Whether a lazy target must be made, because a user of it must be."""
-        users = [user for user in self.targets if target in user.deps]
+        """Whether the board's image needs a lazy target made, because a user of it must be made."""
+        users = [user for user in self.image.closure if target in user.deps]
         return any(self.needed(user) if user.lazy else not user.entry() for user in users)
 
     def _make_stages(self, recipe: Recipe) -> dict[str, Stage]:
@@ -113,6 +114,9 @@ class Graph:
         source = self._source_of(recipe, version)
         tools = (*package.tools, _TOOLCHAIN) if package.libc else package.tools
         libs = (*package.libs, *_LIBC) if package.libc else package.libs
+        for name in (*tools, *libs):
+            if name not in self.recipes:
+                raise KilnError(f"needs the package {name}, and there is none", where=self._file(package.name))
         lib_names = sorted(self._closure(libs, lambda name: self.recipes[name].package.libs))
         stages: dict[str, Stage] = {}
         for stage, phases in package.stages.items():

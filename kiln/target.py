@@ -1,5 +1,6 @@
 """A target: anything that is made once and kept in the store under the digest of what it is made from."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
@@ -27,6 +28,7 @@ class Target(ABC):
     def __init__(self, store: Store) -> None:
         self.store = store
         self._entry: Entry | None = None
+        self._lock = threading.Lock()
 
     @abstractmethod
     def inputs(self) -> dict[str, Any] | None:
@@ -56,9 +58,16 @@ class Target(ABC):
         return entry
 
     def build(self) -> None:
-        inputs = self.inputs()
-        assert inputs is not None, f"{self.id} was asked for before its dependencies"
-        self._entry = self.store.build(self.name, self.version, inputs, self.fill)
+        """Make the result, and the lazy dependencies that it needs, unless another thread did."""
+        with self._lock:
+            if self.entry():
+                return
+            for dep in self.deps:
+                if dep.lazy:
+                    dep.build()
+            inputs = self.inputs()
+            assert inputs is not None, f"{self.id} was asked for before its dependencies"
+            self._entry = self.store.build(self.name, self.version, inputs, self.fill)
 
     def clean(self) -> bool:
         key = self.key()

@@ -15,6 +15,7 @@ from doit.exceptions import InvalidDodoFile, TaskError, TaskFailed
 from kiln import verbs
 from kiln.errors import KilnError, nearest
 from kiln.graph import Graph
+from kiln.recipe.package import Kconfig
 from kiln.report.progress import Progress
 from kiln.settings import Settings
 from kiln.target import Target
@@ -97,6 +98,8 @@ def _variables() -> dict[str, str | None]:
     for name in given:
         if name not in VARIABLES:
             raise KilnError(f"there is no variable {name!r}", hint=nearest(name, VARIABLES))
+    if given.get("BOOT", "cpio") not in verbs.ROADS:
+        raise KilnError(f"cannot boot by {given['BOOT']!r}", where="BOOT", hint=nearest(given["BOOT"], verbs.ROADS))
     return {name: given.get(name) for name in VARIABLES}
 
 
@@ -149,8 +152,11 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         interactive=True, pos_arg="packages",
     )  # fmt: skip
     yield task("tools:lock", lambda: verbs.lock(graph), "pin the tools anew, with apt's solver")
-    yield task(
-        "linux:menuconfig", lambda: verbs.menuconfig(graph),
-        f"edit the kernel's configuration, and keep the difference in board/{graph.board.name}/linux/",
-        interactive=True, task_dep=[dep.id for dep in graph.stages("linux")["configure"].deps] + ["linux:configure"],
-    )  # fmt: skip
+    for name, recipe in graph.recipes.items():
+        if isinstance(recipe.package, Kconfig):
+            configure = graph.stages(name)["configure"]
+            yield task(
+                f"{name}:menuconfig", lambda name=name: verbs.menuconfig(graph, name),
+                f"edit the configuration of {name}, and keep the difference in board/{graph.board.name}/{name}/",
+                interactive=True, task_dep=[configure.id],
+            )  # fmt: skip

@@ -56,12 +56,11 @@ def test(graph: Graph, road: str) -> None:
 def _program(graph: Graph) -> tuple[Sequence[str], bool]:
     entry = graph.tools["vm"].entry()
     program = find_program(graph.board.arch.name, entry.root if entry else None)
-    return program, kvm_works(graph.board.machine, program)
+    accel = graph.settings.accel
+    return program, accel == "kvm" if accel else kvm_works(graph.board.machine, program)
 
 
 def _boot(graph: Graph, road: str, append: str, scratch: Path) -> Boot:
-    if road not in ROADS:
-        raise KilnError(f"cannot boot by {road!r}", where="BOOT", hint=nearest(road, ROADS))
     files = graph.image.files()
     kernel = kernel_image(graph.result(KERNEL).built())
     cmdline = " ".join(word for word in (graph.board.cmdline, append) if word)
@@ -125,21 +124,24 @@ def shell(graph: Graph, *names: str) -> None:
             raise
 
 
-def menuconfig(graph: Graph) -> None:
-    """The kernel's own menus on a scratch copy of its configuration; the difference becomes a fragment of the board."""
-    package = graph.recipes[KERNEL].package
+def menuconfig(graph: Graph, name: str) -> None:
+    """A package's own menus on a scratch copy of its configuration; the difference becomes a fragment of the board."""
+    package = graph.recipes[name].package
     assert isinstance(package, Kconfig)
-    stage = graph.stages(KERNEL)["configure"]
+    stage = graph.stages(name)["configure"]
+    for dep in stage.deps:
+        if dep.lazy:
+            dep.build()
     before = stage.built().root / "config"
     graph.store.lock()
-    work = Work(path=graph.store.path / "work" / f"{KERNEL}-menuconfig")
+    work = Work(path=graph.store.path / "work" / f"{name}-menuconfig")
     work.root.mkdir(parents=True, exist_ok=True)
     config = work.folder("build") / ".config"
     shutil.copyfile(before, config)
     command = ["make", "-C", "/src", "O=/build", *package.flags(graph.board), "menuconfig"]
     stage.sandbox(work).with_env({"TERM": "linux"}).run(command, interactive=True)
     changed = kconfig.difference(kconfig.parse(before.read_text()), kconfig.parse(config.read_text()))
-    file = graph.board.files / KERNEL / "menuconfig.config"
+    file = graph.board.files / name / "menuconfig.config"
     shutil.rmtree(work.path, ignore_errors=True)
     if not changed:
         print("nothing changed")

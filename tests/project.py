@@ -22,7 +22,10 @@ class Project:
         for name in ("packages", "configs", "board"):
             (root / name).mkdir(parents=True)
         (root / "dodo.py").write_text((kiln / "dodo.py").read_text())
-        self.file("packages/linux/recipe.py", HEADER + 'linux = Package(name="linux", version="1", summary="", license="MIT")\n')
+        self.file(
+            "packages/linux/recipe.py",
+            HEADER + 'linux = Package(name="linux", version="1", summary="", license="MIT", libc=False)\n',
+        )
         self.board(packages=[])
 
     def file(self, name: str, text: str) -> Path:

@@ -115,7 +115,9 @@ def copy(tmp_path: Path) -> Path:
     store.mkdir(parents=True)
     slow = os.environ.get("KILN_SLOW")
     for path in Path(os.environ.get("KILN_STORE") or ROOT / "output/store").iterdir():
-        keep = path.name.startswith("tools-") or "-source-" in path.name or (not slow and path.name.startswith("linux-6"))
+        keep = (
+            path.name.startswith("tools-") or "-source-" in path.name or (not slow and path.name.startswith("linux-6"))
+        )
         if keep and (path / "stamp.json").exists():
             (store / path.name).symlink_to(path)
     return root
@@ -133,7 +135,11 @@ def test_another_folder_user_and_umask_give_the_same_bytes(copy: Path) -> None:
             if folder != Path("/") and not folder.stat().st_mode & 0o001:
                 folder.chmod(folder.stat().st_mode | 0o711)
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
-    env = dict(os.environ) | OWN | {"PYTHONPATH": os.fspath(copy), "TZ": "Asia/Tokyo", "HOME": "/nonexistent", "KILN_JOBS": "1"}
+    env = (
+        dict(os.environ)
+        | OWN
+        | {"PYTHONPATH": os.fspath(copy), "TZ": "Asia/Tokyo", "HOME": "/nonexistent", "KILN_JOBS": "1"}
+    )
     run = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, umask=0o077)
     assert run.returncode == 0, run.stdout + run.stderr
     assert (copy / "output" / BOARD / "SHA256SUMS").read_text() == (OUTPUT / "SHA256SUMS").read_text()
@@ -146,7 +152,14 @@ def test_an_overlay_changes_images_alone(copy: Path) -> None:
     note.parent.mkdir(parents=True)
     note.write_text("from the overlay\n")
     lines = doit("image", root=copy, env=env).splitlines()
-    assert {line.split()[1] for line in lines if line.startswith("built")} == {"rootfs", "cpio", "tar", "ext4", "disk", "image"}
+    assert {line.split()[1] for line in lines if line.startswith("built")} == {
+        "rootfs",
+        "cpio",
+        "tar",
+        "ext4",
+        "disk",
+        "image",
+    }
     assert '"path":"etc/note"' in (copy / "output" / BOARD / "manifest.json").read_text()
 
 

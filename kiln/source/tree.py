@@ -44,7 +44,10 @@ class SourceTree(Target):
         return [variant.content for variant in variants(self._source) if variant.content]
 
     def fill(self, work: Work) -> dict[str, Any]:
-        fetched = fetch(self._source, into=work.root, settings=self._settings, report=work.note)
+        def report(done: int, total: int | None) -> None:
+            work.note(f"{done / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB"))
+
+        fetched = fetch(self._source, into=work.root, settings=self._settings, report=report)
         return {"origin": fetched.origin}
 
 

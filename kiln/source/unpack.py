@@ -24,9 +24,9 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
-            raise
         except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
             raise tarfile.ReadError(str(error)) from error
 
 
@@ -93,7 +93,8 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, path: st
     if member.isdir():
         os.makedirs(place, exist_ok=True)
         return
-    os.makedirs(os.path.dirname(place), exist_ok=True)
+    if not os.path.isdir(os.path.dirname(place)):
+        os.makedirs(os.path.dirname(place))
     links.pop(path, None)
     if member.issym():
         links[path] = member.linkname
@@ -107,8 +108,8 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, path: st
         file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
         source = tar.extractfile(member)
         assert source
-        with os.fdopen(file, "wb", buffering=0) as target:
-            shutil.copyfileobj(source, target, _CHUNK)
+        with os.fdopen(file, "wb", buffering=0) as sink:
+            shutil.copyfileobj(source, sink, _CHUNK)
     else:
         raise KilnError(f"{member.name} is not a file, a folder or a link")
 

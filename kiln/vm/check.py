@@ -8,13 +8,13 @@ from kiln.vm.console import Transcript
 # What a kernel or a machine says when it is lost, and what to look at where that is known.
 _FAILURES: tuple[tuple[str, str | None], ...] = (
     (
+        r"[Ii]nitramfs unpacking failed|compression method .* not configured",
+        "check that the kernel can unpack this compression (CONFIG_RD_...) and that the files fit in the memory",
+    ),
+    (
         r"VFS: Cannot open root device|VFS: Unable to mount root fs",
         "check root= on the kernel command line, and that the kernel has the disk's driver (VIRTIO_PCI, VIRTIO_BLK)"
         " and the file system built in; an initramfs needs an executable /init",
-    ),
-    (
-        r"[Ii]nitramfs unpacking failed|compression method .* not configured",
-        "check that the kernel can unpack this compression (CONFIG_RD_...) and that the machine's memory holds the files",
     ),
     (
         r"No working init found|Failed to execute /|Requested init .* failed|init not found",

@@ -13,7 +13,7 @@ from kiln.errors import KilnError
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What QEMU emulates, with ``memory`` in MiB. ``cpu`` is for TCG, where vector units that it lacks would cost time."""
+    """What QEMU emulates, with ``memory`` in MiB. ``cpu`` is for TCG, where emulating vector units costs time."""
 
     arch: str = "x86_64"
     machine: str = "q35"

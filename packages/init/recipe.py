@@ -25,6 +25,8 @@ PROFILE = """\
 export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PS1='\\h:\\w# '
 cd "$HOME" || cd /
+# Where a shell is all that runs, no init hears a plain poweroff.
+[ -z "$KILN_BARE" ] || alias poweroff="poweroff -f" reboot="reboot -f" halt="halt -f"
 """
 
 

@@ -1,0 +1,65 @@
+"""Git: the files of one tag, as they were committed, whatever the user's git settings and the tag's attributes say."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from kiln import process
+from kiln.errors import KilnError
+
+# No user's or machine's settings, and an end to a transfer that stands still for 30 seconds.
+_OPTIONS = (
+    *("-c", "core.autocrlf=false"),
+    *("-c", "core.attributesFile=/dev/null"),
+    *("-c", "http.lowSpeedLimit=1"),
+    *("-c", "http.lowSpeedTime=30"),
+)
+_RAW = "* -text -ident -filter -working-tree-encoding\n"
+
+# What leads git to its own programs or to a server; the rest of GIT_* belongs to whoever started us, such as a hook.
+_KEPT = ("GIT_EXEC_PATH", "GIT_PROXY", "GIT_SSH", "GIT_SSL")
+
+
+def checkout(url: str, *, tag: str, commit: str, into: Path) -> None:
+    """Put the files of ``tag`` into a folder. Raises KilnError where the tag cannot be had or is not ``commit``."""
+    if not shutil.which("git"):
+        raise KilnError("git is not installed", where=url, hint="install git, or use a mirror of the files")
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix="git-") as folder:
+        repository = Path(folder)
+        try:
+            _git(repository, "init", "--quiet", "--bare", "--template=")
+            (repository / "info").mkdir()
+            (repository / "info/attributes").write_text(_RAW)
+            _fetch(repository, url, f"refs/tags/{tag}")
+            found = _git(repository, "rev-parse", "FETCH_HEAD^{commit}").decode().strip()
+            if found != commit:
+                raise KilnError(f"tag {tag} is commit {found}, expected {commit}")
+            _git(repository, "read-tree", commit)
+            _git(repository, f"--work-tree={into.absolute()}", "checkout-index", "--all")
+        except KilnError as error:
+            error.where = url
+            raise
+
+
+def _fetch(repository: Path, url: str, ref: str) -> None:
+    try:
+        _git(repository, "fetch", "--quiet", "--no-tags", "--depth=1", url, ref)
+    except process.CommandFailed as error:
+        if "shallow" not in error.message:
+            raise
+        # A server of plain files has the whole history or nothing.
+        _git(repository, "fetch", "--quiet", "--no-tags", url, ref)
+
+
+def _git(repository: Path, *words: str) -> bytes:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(_KEPT)}
+    env |= {
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
+    return process.run(["git", f"--git-dir={repository.absolute()}", *_OPTIONS, *words], env=env)

@@ -1,0 +1,113 @@
+import itertools
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kiln.errors import KilnError
+from kiln.vm.console import record
+from kiln.vm.qemu import Boot, Machine, command, find_program, kvm_works
+
+MACHINE = Machine()
+DISK = Boot(drive=Path("/images/disk.img"))
+QEMU = ("qemu",)
+
+# Says its line on the first serial port and resets the machine through the keyboard controller.
+BOOT_SECTOR = bytes.fromhex("be157c ac 84c0 7406 baf803 ee ebf5 b0fe e664 f4 ebfd") + b"hello from the disk\r\n\0"
+
+
+def pairs(words: list[str]) -> set[tuple[str, str]]:
+    return set(itertools.pairwise(words))
+
+
+def test_a_test_of_a_kernel_an_initramfs_and_a_disk() -> None:
+    boot = Boot(kernel=Path("/b/bzImage"), initrd=Path("/b/root.cpio"), drive=Path("/b/d.img"), cmdline="console=ttyS0")
+    words = command(MACHINE, boot, program=QEMU, kvm=False, interactive=False, fw_cfg={"check": "c0ffee"})
+    # fmt: off
+    assert words == [
+        "qemu",
+        "-nodefaults", "-no-user-config",
+        "-display", "none",
+        "-machine", "q35",
+        "-accel", "tcg",
+        "-cpu", "max,-avx,-avx2",
+        "-smp", "1",
+        "-m", "256",
+        "-device", "virtio-rng-pci",
+        "-netdev", "user,id=net,restrict=on",
+        "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-no-reboot",
+        "-chardev", "stdio,id=console,signal=off",
+        "-serial", "chardev:console",
+        "-kernel", "/b/bzImage",
+        "-append", "console=ttyS0",
+        "-initrd", "/b/root.cpio",
+        "-drive", "if=none,id=disk,format=raw,snapshot=on,file=/b/d.img",
+        "-device", "virtio-blk-pci,drive=disk",
+        "-fw_cfg", "name=opt/kiln/check,string=c0ffee",
+    ]
+    # fmt: on
+
+
+def test_a_user_has_a_monitor_a_network_and_reboots() -> None:
+    words = command(MACHINE, DISK, program=QEMU, kvm=False, interactive=True)
+    assert {("-serial", "mon:stdio"), ("-netdev", "user,id=net")} <= pairs(words)
+    assert "-no-reboot" not in words
+    assert "-append" not in words
+
+
+def test_kvm_takes_the_whole_processor() -> None:
+    words = command(MACHINE, DISK, program=QEMU, kvm=True, interactive=False)
+    assert {("-accel", "kvm"), ("-cpu", "max")} <= pairs(words)
+
+
+def test_a_board_chooses_its_machine() -> None:
+    machine = Machine(arch="aarch64", machine="virt", cpu="cortex-a57", memory=512, cpus=2, devices=("pvpanic-pci",))
+    words = command(machine, DISK, program=QEMU, kvm=False, interactive=False)
+    chosen = {("-machine", "virt"), ("-cpu", "cortex-a57"), ("-m", "512"), ("-smp", "2"), ("-device", "pvpanic-pci")}
+    assert chosen <= pairs(words)
+
+
+def test_commas_in_names_are_no_options() -> None:
+    words = command(MACHINE, Boot(drive=Path("/a,b/d.img")), program=QEMU, kvm=False, interactive=False)
+    assert ("-drive", "if=none,id=disk,format=raw,snapshot=on,file=/a,,b/d.img") in pairs(words)
+
+
+def test_the_machines_own_qemu_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "qemu-system-x86_64"
+    own.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_program("x86_64", tmp_path / "tree") == (str(own),)
+
+
+def test_a_tree_brings_qemu_its_loader_and_its_firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/qemu-system-x86_64").touch(mode=0o755)
+    program = find_program("x86_64", tmp_path)
+    libraries = tmp_path / "usr/lib/x86_64-linux-gnu"
+    assert program[:3] == ("env", f"QEMU_MODULE_DIR={libraries}/qemu", f"{libraries}/ld-linux-x86-64.so.2")
+    assert program.index(f"{tmp_path}/usr/bin/qemu-system-x86_64") < program.index("-L")
+    with pytest.raises(KilnError, match="no qemu-system-aarch64, and the machine tools in "):
+        find_program("aarch64", tmp_path)
+    with pytest.raises(KilnError, match="is not here yet"):
+        find_program("x86_64", None)
+
+
+def test_kvm_is_for_the_same_architecture_and_a_qemu_that_starts() -> None:
+    assert not kvm_works(replace(MACHINE, arch="riscv64"), ("true",))
+    assert not kvm_works(MACHINE, ("false",))
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs a qemu-system-x86_64 of the machine's own")
+def test_qemu_boots_a_disk_and_leaves_it_alone(tmp_path: Path) -> None:
+    image = (BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0")
+    disk = tmp_path / "a,b.img"
+    disk.write_bytes(image)
+    program = find_program("x86_64", None)
+    words = command(MACHINE, Boot(drive=disk), program=program, kvm=False, interactive=False, fw_cfg={"check": "x,y"})
+    transcript = record(words, tmp_path / "log", timeout=60, silence=30)
+    assert (transcript.ended, transcript.status) == ("exit", 0)
+    assert "hello from the disk" in [text for _, text in transcript.lines]
+    assert disk.read_bytes() == image
