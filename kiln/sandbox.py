@@ -61,6 +61,7 @@ class Sandbox:
         # fmt: off
         words += [
             "--uid", "0", "--gid", "0",
+            "--cap-drop", "ALL",  # else a build started by root could do what a user's cannot
             "--hostname", "kiln",
             "--ro-bind", os.fspath(self.root), "/",
             "--proc", "/proc",

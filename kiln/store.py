@@ -101,7 +101,15 @@ class Store:
             if entry and entry.inputs.get("name") == name:
                 yield entry
 
-    def build(self, name: str, version: str, inputs: dict[str, Any], fill: Callable[[Work], dict[str, Any]]) -> Entry:
+    def build(
+        self,
+        name: str,
+        version: str,
+        inputs: dict[str, Any],
+        fill: Callable[[Work], dict[str, Any]],
+        *,
+        file_mode: int = 0o444,
+    ) -> Entry:
         """Let ``fill`` make the files in a fresh work folder, then publish them.
 
         ``fill`` returns notes for the stamp. When it raises, its folder stays for ``doit shell``; when the whole
@@ -118,7 +126,7 @@ class Store:
             work.root.mkdir(parents=True)
             started = time.monotonic()
             notes = fill(work)
-            seal(work.root)
+            seal(work.root, file_mode)
             stamp = {
                 "schema": _SCHEMA,
                 "key": key,
@@ -168,8 +176,8 @@ class Store:
                     remove(left)
 
 
-def seal(root: Path) -> None:
-    """Make a tree read-only, with one time stamp and no special bits: what the store promises of its entries."""
+def seal(root: Path, file_mode: int = 0o444) -> None:
+    """Give a tree one time stamp and plain modes, read-only for all that is not said otherwise."""
     pending = [os.fspath(root)]
     while pending:
         folder = pending.pop()
@@ -180,7 +188,7 @@ def seal(root: Path) -> None:
                     os.chmod(entry.path, 0o755)
                     pending.append(entry.path)
                 elif stat.S_ISREG(mode):
-                    os.chmod(entry.path, 0o555 if mode & 0o111 else 0o444)
+                    os.chmod(entry.path, file_mode | 0o111 if mode & 0o111 else file_mode)
                 os.utime(entry.path, (EPOCH, EPOCH), follow_symlinks=False)
     for folder, _, _ in os.walk(root, topdown=False):
         os.utime(folder, (EPOCH, EPOCH))

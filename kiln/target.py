@@ -24,6 +24,8 @@ class Target(ABC):
     deps: tuple["Target", ...] = ()
     # A lazy target is a means only: it is made when one of its users must be.
     lazy = False
+    # The mode of plain files in the store.
+    file_mode = 0o444
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -67,7 +69,7 @@ class Target(ABC):
                     dep.build()
             inputs = self.inputs()
             assert inputs is not None, f"{self.id} was asked for before its dependencies"
-            self._entry = self.store.build(self.name, self.version, inputs, self.fill)
+            self._entry = self.store.build(self.name, self.version, inputs, self.fill, file_mode=self.file_mode)
 
     def clean(self) -> bool:
         key = self.key()

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -159,7 +159,7 @@ def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
     if path.exists():
         return path
     failures = []
-    for base in debian.archives(settings.archive):
+    for base in _archives(settings.archive):
         try:
             download(f"{base}/{pin.path}", path, sha256=pin.sha256)
             return path
@@ -169,6 +169,12 @@ def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
         "\n".join([f"{pin.name} {pin.version} could not be downloaded", *failures]),
         hint="check the network, or set KILN_DEBIAN to the base URL of an archive that answers",
     )
+
+
+@cache
+def _archives(setting: str | None) -> tuple[str, ...]:
+    """Asked of apt once, and not by each of a hundred downloads."""
+    return debian.archives(setting)
 
 
 def _unpack(deb: Path, root: Path, exclude: list[str]) -> None:

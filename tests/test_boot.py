@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BOARD = "qemu-x86_64"
 OUTPUT = ROOT / "output" / BOARD
-MARKERS = [pytest.mark.boot]
 
 pytestmark = pytest.mark.boot
 
@@ -37,7 +36,8 @@ def image() -> str:
 
 
 def test_the_images_are_there_and_their_checksums_hold() -> None:
-    listed = dict(reversed(line.split("  ")) for line in (OUTPUT / "SHA256SUMS").read_text().splitlines())
+    rows = [line.split("  ") for line in (OUTPUT / "SHA256SUMS").read_text().splitlines()]
+    listed = {name: expected for expected, name in rows}
     assert set(listed) == {"bzImage", "disk.img", "manifest.json", "rootfs.cpio.zst", "rootfs.ext4", "rootfs.tar.zst"}
     for name, expected in listed.items():
         assert hashlib.sha256((OUTPUT / name).read_bytes()).hexdigest() == expected
@@ -76,7 +76,7 @@ class Console:
     def ask(self, command: str) -> str:
         self.child.sendline(f"{command}; echo end-$((40 + 2))")
         self.child.expect("end-42")
-        text: str = self.child.before
+        text = str(self.child.before)
         self.child.expect("# ")
         return text
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -148,12 +149,13 @@ def test_info_says_why(real_project: Project) -> None:
 
 
 def _wait_for_log(project: Project, package: str, word: str) -> None:
-    logs = lambda: project.store.glob(f"work/{package}-*/entry/log")  # noqa: E731
-    _wait_for(lambda: any(word in log.read_text().split() for log in logs()))
+    def there() -> bool:
+        return any(word in log.read_text().split() for log in project.store.glob(f"work/{package}-*/entry/log"))
+
+    _wait_for(there)
 
 
-def _wait_for(condition: object) -> None:
-    assert callable(condition)
+def _wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline

@@ -52,6 +52,11 @@ def failure(error: Exception, folder: Path) -> KilnError:
     if unknown:
         known = {item.name for style in (Package, Autotools, Kconfig) for item in fields(style) if item.init}
         return KilnError(f"there is no field {unknown[1]!r}", where=where, hint=nearest(unknown[1], known))
+    missing = re.search(r"(\w+)\.__init__\(\) missing .*arguments?: (.*)", text)
+    if missing:
+        return KilnError(
+            f"{missing[1]} lacks {missing[2]}", where=where, hint="docs/add-a-package.md shows what is needed"
+        )
     return KilnError(f"{type(error).__name__}: {text}", where=where)
 
 

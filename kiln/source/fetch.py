@@ -41,10 +41,9 @@ def fetch(source: Source, *, into: Path, settings: Settings, report: Report | No
                             content = _checked(into, variant.content)
                             return Fetched(content, place, number)
     _empty(into)
-    files = [origin.file for variant in variants(source) for origin in variant.origins if not isinstance(origin, Git)]
-    wanted = (
-        f"put {' or '.join(files)} into a folder and set KILN_MIRROR to it" if files else "give the recipe a mirror"
-    )
+    origins = [origin for variant in variants(source) for origin in variant.origins]
+    files = " or ".join(origin.file for origin in origins if not isinstance(origin, Git))
+    wanted = f"put {files} into a folder and set KILN_MIRROR to it" if files else "give the recipe a mirror"
     raise KilnError(
         "\n".join(["cannot be had from anywhere", *(f"  {failure}" for failure in failures)]),
         where=_name(source),

@@ -19,6 +19,8 @@ class SourceTree(Target):
     """The files of a pinned source, without version-control metadata."""
 
     lazy = True
+    # Builds copy files of a source with their modes, and then write to them.
+    file_mode = 0o644
 
     def __init__(self, package: str, version: str, source: Source, settings: Settings, store: Store) -> None:
         super().__init__(store)
@@ -63,6 +65,8 @@ class Patched(Target):
     """A source with the patches of its recipe applied."""
 
     lazy = True
+    # Builds copy files of a source with their modes, and then write to them.
+    file_mode = 0o644
 
     def __init__(self, source: SourceTree, package: str, patches: Sequence[Path], tools: Tools) -> None:
         super().__init__(source.store)

@@ -105,9 +105,9 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, path: st
         else:
             shutil.copy(os.path.join(into, target), place)
     elif member.isreg():
-        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
         source = tar.extractfile(member)
         assert source
+        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
         with os.fdopen(file, "wb", buffering=0) as sink:
             shutil.copyfileobj(source, sink, _CHUNK)
     else:
@@ -137,4 +137,4 @@ def _unreadable(archive: Path, error: Exception) -> KilnError:
         zst = file.read(4) == b"\x28\xb5\x2f\xfd"
     if zst and "zst" not in tarfile.TarFile.OPEN_METH:
         return KilnError("is a zst archive, which Python reads since 3.14", where=os.fspath(archive))
-    return KilnError(f"is damaged or no tar archive: {error}", where=os.fspath(archive))
+    return KilnError(f"is damaged or no tar archive: {str(error).splitlines()[0]}", where=os.fspath(archive))
