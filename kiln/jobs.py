@@ -18,6 +18,8 @@ class Jobserver:
         self._read, self._write = os.pipe()
         self._running = 0
         self._lock = threading.Lock()
+        # make does the same to the end that it shares with us: so no read may count on waiting.
+        os.set_blocking(self._read, False)
         os.write(self._write, b"+" * tokens)
 
     @property
@@ -33,7 +35,8 @@ class Jobserver:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Hold the token that every client has without asking; waits until one is free."""
-        os.read(self._read, 1)
+        while not self._take(wait=True):
+            pass
         with self._lock:
             self._running += 1
         try:
@@ -59,6 +62,15 @@ class Jobserver:
 
     def _drain(self) -> int:
         count = 0
-        while select.select([self._read], [], [], 0)[0]:
-            count += len(os.read(self._read, self.tokens))
+        while self._take(wait=False):
+            count += 1
         return count
+
+    def _take(self, *, wait: bool) -> bool:
+        """Take a token if there is one; with ``wait``, first until there seems to be."""
+        if wait:
+            select.select([self._read], [], [])
+        try:
+            return bool(os.read(self._read, 1))
+        except BlockingIOError:
+            return False

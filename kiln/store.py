@@ -7,6 +7,7 @@
     store/.lock                                                 held by the one process that builds
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -237,9 +238,9 @@ def _write_stamp(path: Path, stamp: dict[str, Any]) -> None:
 
 
 def _disk_error(error: OSError, store: Path) -> KilnError:
-    free = shutil.disk_usage(store).free / 1e9 if store.exists() else 0.0
-    return KilnError(
-        f"{error.strerror} ({error.filename})" if error.filename else str(error),
-        where=os.fspath(store),
-        hint=f"{free:.1f} GB are free there; set KILN_STORE to a folder on a disk with more room, owned by you",
-    )
+    hint = None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        free = shutil.disk_usage(store).free / 1e9 if store.exists() else 0.0
+        hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
+    what = f"{error.strerror} ({error.filename})" if error.filename else str(error)
+    return KilnError(what, where=os.fspath(store), hint=hint)

@@ -67,7 +67,7 @@ def serve() -> Iterator[Server]:
 class _Handler(BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         wanted = self.headers.get("Range")
         self.server.asked.append((path, wanted))

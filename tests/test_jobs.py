@@ -1,6 +1,7 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +93,21 @@ def test_a_slot_is_a_token(jobserver: Jobserver) -> None:
     with pytest.raises(KeyError), jobserver.slot():
         raise KeyError
     assert jobserver.free() == TOKENS
+
+
+def test_a_slot_is_waited_for_even_after_make_has_made_the_pipe_non_blocking() -> None:
+    jobserver = Jobserver(1)
+    os.set_blocking(jobserver.fds[0], False)
+    got = threading.Event()
+
+    def wait() -> None:
+        with jobserver.slot():
+            got.set()
+
+    waiter = threading.Thread(target=wait)
+    with jobserver.slot():
+        waiter.start()
+        assert not got.wait(0.2)
+    waiter.join(10)
+    assert got.is_set()
+    assert jobserver.free() == 1

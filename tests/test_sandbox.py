@@ -65,7 +65,7 @@ def test_bubblewrap_starts_from_the_tools_tree(
 
 @pytest.mark.sandbox
 def test_one_is_root_of_an_empty_world(box: Sandbox) -> None:
-    assert sh(box, "id -u; id -g; hostname; pwd") == "0\n0\nkiln\n/"
+    assert sh(box, "id -u; id -g; uname -n; pwd") == "0\n0\nkiln\n/"
     assert sh(box, "cd /; echo $(ls)").split() == sorted(
         {*MOUNT_POINTS, "bin", "etc", "lib", "lib64", "sbin", "usr"} | set(os.listdir(box.root))
     )
@@ -121,7 +121,7 @@ def test_only_writable_mounts_can_be_written(box: Sandbox, tmp_path: Path) -> No
     assert (tmp_path / "dest/file").read_text() == "made\n"
     for place in ("/", "/src/", "/usr/bin/", "/build/"):
         with pytest.raises(CommandFailed, match="Read-only file system"):
-            sh(inside, f"touch {place}file")
+            sh(inside, f"touch {place}new")
     assert not list((tmp_path / "src").iterdir())
 
 
@@ -139,10 +139,11 @@ def test_input_output_log_and_status_pass_through(box: Sandbox, tmp_path: Path) 
 def test_open_files_pass_only_where_asked(box: Sandbox) -> None:
     read, write = os.pipe()
     os.set_inheritable(write, True)
-    box.run(["sh", "-c", f"echo token >&{write}"], pass_fds=[write])
+    command = ["bash", "-c", f"echo token >&{write}"]
+    box.run(command, pass_fds=[write])
     assert os.read(read, 100) == b"token\n"
-    with pytest.raises(CommandFailed):
-        box.run(["sh", "-c", f"echo token >&{write}"])
+    with pytest.raises(CommandFailed, match="Bad file descriptor"):
+        box.run(command)
     os.close(read)
     os.close(write)
 

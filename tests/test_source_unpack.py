@@ -61,13 +61,13 @@ def test_links_inside_are_kept_and_hard_links_become_files_of_their_own(tmp_path
         tmp_path,
         tarball(
             member("t/d/up", type=SYMLINK, link="../a"),
-            member("t/again", type=HARD_LINK, link="t/d/up"),
+            member("t/d/again", type=HARD_LINK, link="t/d/up"),
             member("t/a", "text", mode=0o755),
             member("t/hard", type=HARD_LINK, link="t/a"),
             member("t/loop", type=SYMLINK, link="loop"),
         ),
     )
-    assert os.readlink(root / "d/up") == os.readlink(root / "again") == "../a"
+    assert os.readlink(root / "d/up") == os.readlink(root / "d/again") == "../a"
     (root / "hard").write_text("changed")
     assert (root / "d/up").read_text() == "text"
     assert os.access(root / "hard", os.X_OK)

@@ -81,6 +81,11 @@ def test_an_entry_is_sealed(store: Store) -> None:
     assert {info.st_mtime for info in found.values()} == {EPOCH}
 
 
+def test_files_keep_a_mode_for_builds_that_copy_them(store: Store) -> None:
+    root = store.build("thing", "1", INPUTS, fill, file_mode=0o644).root
+    assert [stat.S_IMODE(os.lstat(root / path).st_mode) for path in ("bin", "bin/run", "note")] == [0o555, 0o755, 0o644]
+
+
 def test_nothing_is_made_twice(store: Store) -> None:
     entry = build(store)
     assert store.build("thing", "1", INPUTS, fail) == entry
@@ -220,7 +225,7 @@ def test_a_full_disk_is_told_with_the_remedy_and_cleaned_up(store: Store) -> Non
         message, hint, after = process.communicate()[0].splitlines()
     assert message.startswith(f"{store.path}: ")
     assert "No space left on device" in message
-    assert "set KILN_STORE to a folder on a disk with more room" in hint
+    assert "set KILN_STORE to a folder of yours on a disk with room" in hint
     assert after == "[] True"
 
 

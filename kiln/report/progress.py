@@ -1,5 +1,6 @@
 """What a run shows: a line for each finished target, and below them one live line with what is running."""
 
+import shutil
 import sys
 import threading
 import time
@@ -13,6 +14,8 @@ from kiln.target import Target
 
 _REFRESH = 0.5
 _TAIL = 400
+# Columns that "[17/22] " takes, and one that stays free.
+_COUNTER = 11
 
 
 class Progress(ConsoleReporter):  # type: ignore[misc]
@@ -103,7 +106,7 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
                 parts = [f"{name} {duration(time.monotonic() - start)}" for name, (start, _) in shown]
                 tail = _tail(shown[0][1][1]) if shown else ""
                 if self._bar:
-                    room = max(self._bar.ncols or 100, 40) - 12
+                    room = shutil.get_terminal_size().columns - _COUNTER
                     self._bar.set_description_str("   ".join([", ".join(parts), tail])[:room])
 
 

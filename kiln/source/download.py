@@ -38,16 +38,18 @@ def download(url: str, path: Path, *, sha256: str, report: Report | None = None)
             shutil.copyfile(Path(unquote(parts.path) if parts.scheme else url).expanduser(), part)
         else:
             _transfer(url, part, report)
+        _note(part).unlink(missing_ok=True)
         found = digest.of_file(part).hash
         if found != sha256:
             part.unlink()
             raise KilnError(f"sha256 is {found}, expected {sha256}", where=url)
         part.rename(path)
-        _note(part).unlink(missing_ok=True)
     except OSError as error:
         room = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "set KILN_DOWNLOADS to a folder on a disk with more room" if room else None
         raise KilnError(error.strerror or str(error), where=url, hint=hint) from error
+    except ValueError as error:
+        raise KilnError(str(error), where=url) from error
 
 
 class _Broken(Exception):
@@ -103,7 +105,7 @@ def _take(session: "requests.Session", url: str, part: Path, report: Report | No
         else:
             raise KilnError(f"the server answered {answer.status_code} {answer.reason}", where=url)
         if size is None:
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise _Broken("the server sent another part of the file than the one asked for")
         total = int(size) if size.isdigit() else None
         with part.open("ab") as file:
@@ -114,9 +116,7 @@ def _take(session: "requests.Session", url: str, part: Path, report: Report | No
                     if report:
                         report(done, total)
             except HTTPError as error:
-                raise _Broken(f"{done} bytes came, then: {error}") from error
-        if total is not None and done < total:
-            raise _Broken(f"{done} of {total} bytes came")
+                raise _Broken(f"{done} bytes came, then: {_reason(error)}") from error
 
 
 def _note(part: Path) -> Path:
@@ -146,5 +146,5 @@ def _reason(error: Exception) -> str:
     cause: Any = error
     while isinstance(inner := getattr(cause, "reason", None) or (cause.args or [None])[0], Exception):
         cause = inner
-    text = str(cause)
+    text = str(cause.args[0] if cause.args else cause)
     return text.partition("): ")[2] or text

@@ -1,0 +1,179 @@
+from pathlib import Path
+
+import pytest
+
+from kiln import board
+from kiln.board import Board
+from kiln.errors import KilnError
+from kiln.image.accounts import User
+from kiln.recipe.load import load
+from kiln.vm.qemu import Machine
+from tests.project import Project
+
+PIN = 'Debian("tiny_1.tar.gz", sha256="' + "0" * 64 + '")'
+OPTIONS = (
+    "options={'fast': Option(default=False, doc=''), 'level': Option(default='low', doc='', choices=('low', 'high'))}"
+)
+
+FULL = """\
+summary = "a board"
+arch = "x86_64"
+packages = ["tiny"]
+hostname = "tiny-host"
+cmdline = "console=ttyS0"
+root_size = "64M"
+
+[versions]
+tiny = "2"
+
+[kconfig]
+linux = ["net", "base"]
+
+[options.tiny]
+fast = true
+
+[users.root]
+uid = 0
+gid = 0
+home = "/root"
+
+[users.kim]
+uid = 1000
+gid = 1000
+home = "/home/kim"
+groups = ["video"]
+
+[owners]
+"etc/motd" = "tiny"
+
+[qemu]
+memory = 512
+devices = ["virtio-gpu"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def recipe(project: Project) -> None:
+    project.recipe("tiny", f"source={PIN}", f"versions={{'2': {PIN}}}", OPTIONS)
+
+
+def read(project: Project, text: str) -> Board:
+    project.file("configs/test.toml", text)
+    return board.load(project.root, "test", load(project.root / "packages"))
+
+
+def test_a_board_is_what_its_file_says(project: Project) -> None:
+    assert read(project, FULL) == Board(
+        name="test",
+        root=project.root,
+        summary="a board",
+        arch=read(project, FULL).arch,
+        packages=("tiny",),
+        hostname="tiny-host",
+        cmdline="console=ttyS0",
+        versions={"tiny": "2"},
+        kconfig={"linux": ("net", "base")},
+        options={"linux": {}, "tiny": {"fast": True, "level": "low"}},
+        users=(
+            User(name="root", uid=0, gid=0, home="/root"),
+            User(name="kim", uid=1000, gid=1000, home="/home/kim", groups=("video",)),
+        ),
+        owners={"etc/motd": "tiny"},
+        root_size=64 << 20,
+        machine=Machine(memory=512, devices=("virtio-gpu",)),
+    )
+
+
+def test_little_must_be_said(project: Project) -> None:
+    plain = read(project, 'summary = "a board"\narch = "x86_64"\npackages = []\n')
+    assert (plain.hostname, plain.cmdline, plain.root_size) == ("test", "", None)
+    assert plain.options["tiny"] == {"fast": False, "level": "low"}
+    assert [user.name for user in plain.users] == ["root"]
+    assert plain.machine == Machine()
+    assert (plain.triple, plain.cc) == ("x86_64-linux-musl", "x86_64-linux-musl-gcc")
+    assert plain.files == project.root / "board/test"
+
+
+def test_the_board_that_is_not_there(project: Project) -> None:
+    project.board(packages=[], name="qemu-x86_64")
+    with pytest.raises(KilnError, match="^BOARD: there is no board 'qemu-x86'\n  did you mean qemu-x86_64"):
+        board.load(project.root, "qemu-x86", {})
+    assert board.names(project.root) == ["qemu-x86_64", "test"]
+
+
+def test_a_name_cannot_lead_out_of_the_folder(project: Project) -> None:
+    with pytest.raises(KilnError, match="there is no board"):
+        board.load(project.root, "../configs/test", {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"a board"', '"a board', "configs/test.toml: .* line 1"),
+        ("hostname =", "hostnam =", "configs/test.toml:4, hostnam: unknown key 'hostnam'\n  did you mean hostname"),
+        ('summary = "a board"\n', "", "configs/test.toml:1: the key 'summary' is missing"),
+        ('"console=ttyS0"', "115200", "configs/test.toml:5, cmdline: expected a string, found 115200"),
+        ('["tiny"]', '"tiny"', "configs/test.toml:3, packages: expected a list of strings, found 'tiny'"),
+        ('["tiny"]', "[1]", r"configs/test.toml:3, packages: expected a list of strings, found \[1\]"),
+        ('["tiny"]', '["tyni"]', "configs/test.toml:3, packages: there is no package 'tyni'\n  did you mean tiny"),
+        ('"x86_64"', '"x86"', "configs/test.toml:2, arch: unknown architecture 'x86'\n  did you mean x86_64"),
+        ('"64M"', '"64MB"', "configs/test.toml:6, root_size: '64MB' is no size\n  .*such as 64M"),
+        ('"64M"', '"0M"', "configs/test.toml:6, root_size: '0M' is no size"),
+        ('tiny = "2"', 'tini = "2"', "configs/test.toml:9, versions.tini: there is no package 'tini'"),
+        ('tiny = "2"', 'tiny = "3"', "configs/test.toml:9, versions.tiny: tiny has no version '3'\n  known: 1, 2"),
+        ("linux = [", "linus = [", "configs/test.toml:12, kconfig.linus: there is no package 'linus'\n.*linux"),
+        ("options.tiny", "options.tyni", "configs/test.toml:14, options.tyni: there is no package 'tyni'"),
+        ("fast = true", "fats = true", "configs/test.toml:15, options.tiny.fats: tiny has no option 'fats'\n.*fast"),
+        ("fast = true", "fast = 1", "configs/test.toml:15, options.tiny.fast: expected true or false, found 1"),
+        ("fast = true", 'level = "hi"', "configs/test.toml:15, options.tiny.level: 'hi' is not a choice\n.*high"),
+        ("uid = 1000", 'uid = "kim"', "configs/test.toml:23, users.kim.uid: expected a whole number, found 'kim'"),
+        ("uid = 1000", "uid = true", "configs/test.toml:23, users.kim.uid: expected a whole number, found True"),
+        ("gid = 1000\n", "", "configs/test.toml:22, users.kim: the key 'gid' is missing"),
+        ('groups = ["video"]', 'shel = "/bin/sh"', "configs/test.toml:26, users.kim.shel: unknown key.*\n.*shell"),
+        ('home = "/home/kim"', 'home = "kim"', "configs/test.toml:22, users.kim: home 'kim' is not an absolute path"),
+        ("memory = 512", 'memory = "512M"', "configs/test.toml:32, qemu.memory: expected a whole number"),
+        ("memory = 512", "memroy = 512", "configs/test.toml:32, qemu.memroy: unknown key 'memroy'\n.*memory"),
+        ('["virtio-gpu"]', '"gpu"', "configs/test.toml:33, qemu.devices: expected a list of strings"),
+        ("[owners]", "[[owners]]", "configs/test.toml:28, owners: expected a table"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_key(project: Project, old: str, new: str, message: str) -> None:
+    assert old in FULL
+    with pytest.raises(KilnError, match=f"^{message}"):
+        read(project, FULL.replace(old, new, 1))
+
+
+def test_fragments_are_those_chosen_in_order_and_then_the_boards_own(project: Project) -> None:
+    for name in ("common/linux/base", "common/linux/net", "common/linux/unused", "test/linux/b", "test/linux/a"):
+        project.file(f"board/{name}.config", "")
+    found = read(project, FULL).fragments("linux")
+    assert [path.relative_to(project.root / "board").as_posix() for path in found] == [
+        "common/linux/net.config",
+        "common/linux/base.config",
+        "test/linux/a.config",
+        "test/linux/b.config",
+    ]
+    assert read(project, FULL).fragments("tiny") == []
+
+
+def test_an_unknown_fragment(project: Project) -> None:
+    project.file("board/common/linux/network.config", "")
+    with pytest.raises(KilnError, match="configs/test.toml.*kconfig.linux: there is no fragment 'net'\n.*network"):
+        read(project, FULL).fragments("linux")
+
+
+def test_overlays_are_the_common_one_and_then_the_boards_own(project: Project) -> None:
+    assert read(project, FULL).overlays == []
+    own, common = project.root / "board/test/overlay", project.root / "board/common/overlay"
+    own.mkdir(parents=True)
+    assert read(project, FULL).overlays == [own]
+    common.mkdir(parents=True)
+    assert read(project, FULL).overlays == [common, own]
+
+
+def test_the_boards_of_this_project_are_whole() -> None:
+    root = Path(__file__).parent.parent
+    recipes = load(root / "packages")
+    assert board.names(root)
+    for name in board.names(root):
+        assert board.load(root, name, recipes).fragments("linux")

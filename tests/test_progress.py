@@ -1,0 +1,47 @@
+"""What a run shows, on a terminal and elsewhere."""
+
+import os
+import sys
+
+import pexpect
+import pytest
+
+from kiln.report.progress import duration
+from tests.project import Project
+
+TALKS = """
+    @package.install
+    def install(step: Step, board: Board) -> None:
+        step.run("sh", "-c", "for i in 1 2 3 4; do echo turning the wheel $i; sleep 0.4; done")
+        step.write("done", "")
+    """
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (41, "41 s"), (60, "1:00"), (151.4, "2:31")])
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.sandbox
+def test_a_terminal_shows_the_running_step_and_its_last_line(real_project: Project) -> None:
+    real_project.recipe("pot", phases=TALKS)
+    child = pexpect.spawn(
+        sys.executable,
+        real_project.command("pot")[1:],
+        cwd=os.fspath(real_project.root),
+        env=real_project.env({"TERM": "xterm"}),
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(24, 100),
+    )
+    child.expect(r"\[\d+/\d+\] pot:build \d+ s   turning the wheel \d")
+    child.expect("built   pot:build")
+    child.expect(pexpect.EOF)
+
+
+@pytest.mark.sandbox
+def test_elsewhere_there_are_plain_lines(real_project: Project) -> None:
+    real_project.recipe("pot", phases=TALKS)
+    run = real_project.doit("pot")
+    assert run.stdout.splitlines() == ["start   pot:build", "built   pot:build               2 s"]
+    assert run.stderr == ""
