@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ class _Reader:
             "versions": dict, "kconfig": dict, "options": dict, "users": dict, "owners": dict, "qemu": dict,
         }  # fmt: skip
         self._check((), table, known, required=("summary", "arch", "packages"))
+        for key, kind in {"versions": str, "owners": str, "kconfig": list, "options": dict}.items():
+            self._check((key,), table.get(key, {}), dict.fromkeys(table.get(key, {}), kind))
+        for key in ("hostname", "cmdline"):
+            if not table.get(key, "").isprintable():
+                raise self._error((key,), "a line break or control character in it")
         board = Board(
             name=name,
             root=root,
@@ -125,6 +131,8 @@ class _Reader:
         for place, name in places:
             if name not in recipes:
                 raise self._error(place, f"there is no package {name!r}", nearest(name, recipes))
+        for name in board.kconfig:
+            self._guard(("kconfig", name), partial(board.fragments, name))
         for name, version in board.versions.items():
             known = recipes[name].package.sources
             if version not in known:
@@ -139,7 +147,7 @@ class _Reader:
                 place = ("options", name, key)
                 if key not in declared:
                     raise self._error(place, f"{name} has no option {key!r}", nearest(key, declared))
-                self._guard(place, lambda option=declared[key], value=value: option.check(value))
+                self._guard(place, partial(declared[key].check, value))
         return {
             name: {
                 key: board.options.get(name, {}).get(key, option.default)
@@ -155,18 +163,14 @@ class _Reader:
             if not isinstance(chosen, dict):
                 raise self._error(("users", name), f"expected a table, found {chosen!r}")
             self._check(("users", name), chosen, kinds, required=("uid", "gid"))
-            values = {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
-            users.append(self._guard(("users", name), lambda name=name, values=values: User(name=name, **values)))
+            make = partial(User, name=name, **_with_tuples(chosen))
+            users.append(self._guard(("users", name), make))
         return tuple(users)
 
     def _machine(self, table: Mapping[str, Any], arch_name: str) -> Machine:
-        kinds = {item.name: item.type if isinstance(item.type, type) else tuple for item in fields(Machine)}
-        kinds = {key: list if kind not in (str, int) else kind for key, kind in kinds.items() if key != "arch"}
-        self._check(("qemu",), table, kinds)
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-        }
-        return Machine(arch=arch_name, **values)
+        kinds = {item.name: type(item.default) for item in fields(Machine) if item.name != "arch"}
+        self._check(("qemu",), table, {name: list if kind is tuple else kind for name, kind in kinds.items()})
+        return Machine(arch=arch_name, **_with_tuples(table))
 
     def _size(self, place: tuple[str, ...], text: str) -> int:
         match = re.fullmatch(r"([1-9][0-9]*)([KMG])", text)
@@ -229,6 +233,10 @@ class _Reader:
             if here == place[: len(here)]:
                 best = number
         return best
+
+
+def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def _keys(text: str) -> tuple[str, ...]:

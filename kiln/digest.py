@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +39,9 @@ def of_bytes(data: bytes) -> Digest:
     return Digest(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def of_file(path: Path) -> Digest:
+def of_file(path: str | Path) -> Digest:
     """The digest of a regular file. Raises OSError where it cannot be read."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return Digest(digest.hexdigest(), file.tell())
 
@@ -52,32 +51,11 @@ def of_tree(root: Path) -> Digest:
 
     Raises ValueError for what such a tree cannot hold (devices, sockets, pipes).
     """
+    paths = [os.path.join(folder, name) for folder, _, files in os.walk(root) for name in files]
+    plain = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        files = [entry for entry in _walk(root) if stat.S_ISREG(entry.mode)]
-        paths = [entry.path for entry in files]
-        known = dict(zip(paths, pool.map(_file, paths, chunksize=64), strict=True))
+        known = dict(zip(plain, pool.map(of_file, plain, chunksize=64), strict=True))
     return _directory(os.fspath(root), known)
-
-
-def _file(path: str) -> Digest:
-    return of_file(Path(path))
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: str
-    mode: int
-
-
-def _walk(root: Path) -> Iterator[_Entry]:
-    pending = [os.fspath(root)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
-                    pending.append(entry.path)
-                yield _Entry(entry.path, mode)
 
 
 def _directory(path: str, known: dict[str, Digest]) -> Digest:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kiln import board as boards
 from kiln.board import Board
 from kiln.errors import KilnError
-from kiln.image.targets import Cpio, Disk, Ext4, Image, Rootfs, Tar
+from kiln.image.targets import Archive, Disk, Ext4, Image, Rootfs
 from kiln.jobs import Jobserver
 from kiln.recipe import load as recipe_load
 from kiln.recipe.load import Recipe
@@ -77,12 +77,12 @@ class Graph:
         return Rootfs(self.board, stages, modes, self.store)
 
     @cached_property
-    def cpio(self) -> Cpio:
-        return Cpio(self.rootfs, self.tools)
+    def cpio(self) -> Archive:
+        return Archive("cpio", self.rootfs, self.tools)
 
     @cached_property
-    def tar(self) -> Tar:
-        return Tar(self.rootfs, self.tools)
+    def tar(self) -> Archive:
+        return Archive("tar", self.rootfs, self.tools)
 
     @cached_property
     def ext4(self) -> Ext4:
@@ -117,6 +117,9 @@ class Graph:
         for name in (*tools, *libs):
             if name not in self.recipes:
                 raise KilnError(f"needs the package {name}, and there is none", where=self._file(package.name))
+        if package.libc and package.name in (_TOOLCHAIN, *_LIBC):
+            hint = "it is what others are compiled with: libc=False"
+            raise KilnError("cannot be compiled with itself", where=self._file(package.name), hint=hint)
         lib_names = sorted(self._closure(libs, lambda name: self.recipes[name].package.libs))
         stages: dict[str, Stage] = {}
         for stage, phases in package.stages.items():

@@ -1,7 +1,6 @@
 """The one door to other programs: run them, keep their output in a log, and leave none behind."""
 
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ class CommandFailed(KilnError):
 
     def __init__(self, argv: Sequence[str], status: int, output: str = "") -> None:
         name = os.path.basename(argv[0])
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         super().__init__(f"{name} {how}" + (f": {output}" if output else ""))
         self.status = status
 
@@ -59,6 +58,8 @@ def run(
     finally:
         if sink:
             sink.close()
+    if _stopping:  # what we ended did not fail
+        raise KeyboardInterrupt
     if process.returncode:
         raise CommandFailed(words, process.returncode, _last_lines(err))
     return out or b""

@@ -31,7 +31,7 @@ class Settings:
         """
         output = root / "output"
         jobs = env.get("KILN_JOBS", str(len(os.sched_getaffinity(0))))
-        if not jobs.isdigit() or not 1 <= int(jobs) <= 1024:
+        if not jobs.isascii() or not jobs.isdigit() or not 1 <= int(jobs) <= 1024:
             raise KilnError(f"{jobs!r} is not a number from 1 to 1024", where="KILN_JOBS")
         accel = env.get("KILN_ACCEL") or None
         if accel not in (None, "kvm", "tcg"):

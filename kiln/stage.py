@@ -82,8 +82,9 @@ class Stage(Target):
 
     def _inputs(self, source: str | None) -> dict[str, Any] | None:
         by_content = {lib.package: lib.entry() for lib in self.libs}
+        by_key = {tool.package: tool.key() for tool in self.used}
         before = self.before.entry() if self.before else None
-        if not all(by_content.values()) or (self.before and not before):
+        if not all(by_content.values()) or not all(by_key.values()) or (self.before and not before):
             return None
         return {
             "name": self.name,
@@ -93,7 +94,7 @@ class Stage(Target):
             "env": {"SOURCE_DATE_EPOCH": str(EPOCH)},
             "source": source,
             "config": before.digest if before else None,
-            "tools": {"tree": self._tools["build"].key()} | {tool.package: tool.key() for tool in self.used},
+            "tools": {"tree": self._tools["build"].key()} | by_key,
             "libs": {name: entry.digest for name, entry in by_content.items() if entry},
         }
 
@@ -158,7 +159,8 @@ class Stage(Target):
 
     def _failure(self, work: Work, error: process.CommandFailed) -> KilnError:
         lines = work.log.read_text(errors="replace").splitlines() if work.log.exists() else []
-        phase = next((line[3:] for line in reversed(lines) if line.startswith("== ")), next(iter(self.phases)))
+        begun = [line[3:] for line in lines if line.startswith("== ") and line[3:] in self.phases]
+        phase = begun[-1] if begun else next(iter(self.phases))
         (work.path / "failed").write_text(phase)
         spoken = [line for line in lines if line.strip() and not line.startswith(("+ ", "== "))]
         shown = [f"  {_shortened(line)}" for line in spoken[-_SHOWN_LINES:]]

@@ -179,31 +179,29 @@ class Store:
 
 def seal(root: Path, file_mode: int = 0o444) -> None:
     """Give a tree one time stamp and plain modes, read-only for all that is not said otherwise."""
-    pending = [os.fspath(root)]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
-                    os.chmod(entry.path, 0o755)
-                    pending.append(entry.path)
-                elif stat.S_ISREG(mode):
-                    os.chmod(entry.path, file_mode | 0o111 if mode & 0o111 else file_mode)
-                os.utime(entry.path, (EPOCH, EPOCH), follow_symlinks=False)
-    for folder, _, _ in os.walk(root, topdown=False):
-        os.utime(folder, (EPOCH, EPOCH))
-        os.chmod(folder, 0o555)
+    for folder, folders, files in os.walk(root, topdown=False):
+        for name in (*files, *folders):
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode):
+                os.chmod(path, file_mode | 0o111 if mode & 0o111 else file_mode)
+            elif stat.S_ISDIR(mode):
+                os.chmod(path, 0o555)
+            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+    os.chmod(root, 0o555)
+    os.utime(root, (EPOCH, EPOCH))
 
 
 def remove(path: Path) -> None:
     """Remove a tree, sealed or not; nothing happens where there is none."""
+    if not os.path.lexists(path):
+        return
     if path.is_dir() and not path.is_symlink():
         for folder, _, _ in os.walk(path):
             os.chmod(folder, 0o755)
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        path.unlink()
 
 
 def _read(path: Path) -> Entry | None:
@@ -242,5 +240,5 @@ def _disk_error(error: OSError, store: Path) -> KilnError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
         free = shutil.disk_usage(store).free / 1e9 if store.exists() else 0.0
         hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
-    what = f"{error.strerror} ({error.filename})" if error.filename else str(error)
+    what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
     return KilnError(what, where=os.fspath(store), hint=hint)

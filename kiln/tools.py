@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kiln import process, sandbox
-from kiln.errors import KilnError, nearest
+from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source import debian
 from kiln.source.download import download
@@ -33,12 +33,11 @@ _UNPACKERS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """A Debian package: ``path`` below the archive's base, ``size`` in bytes, and the sets that it belongs to."""
+    """A Debian package: ``path`` below the archive's base, and the sets that it belongs to."""
 
     name: str
     version: str
     path: str
-    size: int
     sha256: str
     sets: tuple[str, ...]
 
@@ -90,21 +89,13 @@ class Tools:
 
     def renew(self) -> list[str]:
         """Write the lock anew with what the archive holds today; returns a line for each change."""
-        before = {pin.name: pin for pin in self.pins} if self._lock.exists() else {}
+        before = {pin.name: pin.version for pin in self.pins} if self._lock.exists() else {}
         wanted = {name: chosen["packages"] for name, chosen in self._declared["sets"].items()}
-        after = resolve(wanted, release=self._declared["release"], archive=debian.archives(self._settings.archive)[0])
-        self._lock.write_text("[\n" + ",\n".join(json.dumps(asdict(pin)) for pin in after) + "\n]\n")
-        names = sorted(before.keys() | {pin.name for pin in after})
-        now = {pin.name: pin for pin in after}
-        return [
-            f"{name}: {_version(before, name)} -> {_version(now, name)}"
-            for name in names
-            if before.get(name) != now.get(name)
-        ]
-
-
-def _version(pins: Mapping[str, Pin], name: str) -> str:
-    return pins[name].version if name in pins else "nothing"
+        pins = resolve(wanted, release=self._declared["release"], archive=_archives(self._settings.archive)[0])
+        self._lock.write_text("[\n" + ",\n".join(json.dumps(asdict(pin)) for pin in pins) + "\n]\n")
+        after = {pin.name: pin.version for pin in pins}
+        changed = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
+        return [f"{name}: {before.get(name, 'nothing')} -> {after.get(name, 'nothing')}" for name in changed]
 
 
 class ToolsTree(Target):
@@ -164,7 +155,7 @@ def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
             download(f"{base}/{pin.path}", path, sha256=pin.sha256)
             return path
         except KilnError as error:
-            failures.append(f"  {error.message}")
+            failures.append(f"  {error.where}: {error.message}")
     raise KilnError(
         "\n".join([f"{pin.name} {pin.version} could not be downloaded", *failures]),
         hint="check the network, or set KILN_DEBIAN to the base URL of an archive that answers",
@@ -267,15 +258,5 @@ def _apt(folder: Path, release: str, archive: str) -> dict[str, str]:
 
 def _pin(stanza: str, members: Mapping[str, list[str]]) -> Pin:
     fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-    try:
-        return Pin(
-            name=fields["Package"],
-            version=fields["Version"],
-            path=fields["Filename"],
-            size=int(fields["Size"]),
-            sha256=fields["SHA256"],
-            sets=tuple(members[fields["Package"]]),
-        )
-    except KeyError as error:
-        known = nearest(str(error.args[0]), fields)
-        raise KilnError(f"the archive's index has no {error} for a package", hint=known) from error
+    name, version, path, sha256 = (fields[key] for key in ("Package", "Version", "Filename", "SHA256"))
+    return Pin(name=name, version=version, path=path, sha256=sha256, sets=tuple(members[name]))

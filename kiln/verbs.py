@@ -16,7 +16,7 @@ from kiln.recipe.package import Kconfig
 from kiln.report import doctor as report
 from kiln.store import Work
 from kiln.target import Target
-from kiln.vm import run
+from kiln.vm.check import boot_and_check
 from kiln.vm.qemu import Boot, command, find_program, kvm_works
 
 ROADS = ("cpio", "ext4", "disk")
@@ -43,7 +43,7 @@ def test(graph: Graph, road: str) -> None:
     with graph.jobserver.slot(), tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, "", Path(scratch))
         program, kvm = _program(graph)
-        found = run.test_boot(
+        found = boot_and_check(
             graph.board.machine, boot, program=program, kvm=kvm, log=log, timeout=_TIMEOUT, silence=_SILENCE
         )
     place = os.path.relpath(log, graph.settings.root)

@@ -95,9 +95,8 @@ def test_a_slot_is_a_token(jobserver: Jobserver) -> None:
     assert jobserver.free() == TOKENS
 
 
-def test_a_slot_is_waited_for_even_after_make_has_made_the_pipe_non_blocking() -> None:
+def test_a_slot_waits_though_make_has_made_the_pipe_non_blocking() -> None:
     jobserver = Jobserver(1)
-    os.set_blocking(jobserver.fds[0], False)
     got = threading.Event()
 
     def wait() -> None:
@@ -106,6 +105,14 @@ def test_a_slot_is_waited_for_even_after_make_has_made_the_pipe_non_blocking() -
 
     waiter = threading.Thread(target=wait)
     with jobserver.slot():
+        subprocess.run(
+            ["make", "-f", "-", "all"],
+            input="all: a b\na b:\n\t@true\n",
+            env=os.environ | {"MAKEFLAGS": jobserver.makeflags},
+            pass_fds=jobserver.fds,
+            check=True,
+            text=True,
+        )
         waiter.start()
         assert not got.wait(0.2)
     waiter.join(10)

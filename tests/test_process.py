@@ -34,12 +34,12 @@ def test_a_failure_has_the_status_and_the_last_lines_of_the_error_stream() -> No
 
 
 def test_a_failure_by_a_signal_names_it() -> None:
-    with pytest.raises(CommandFailed, match="^sh was ended by SIGTERM$"):
+    with pytest.raises(CommandFailed, match=r"^sh was ended by signal 15$"):
         process.run(["sh", "-c", "kill $$"])
 
 
 def test_a_failure_that_was_logged_is_not_repeated(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="^sh ended with status 1$"):
+    with pytest.raises(CommandFailed, match=r"^sh ended with status 1$"):
         process.run(["sh", "-c", "echo err >&2; exit 1"], log=tmp_path / "log")
 
 
@@ -59,8 +59,8 @@ from kiln import process
 def sleep():
     try:
         process.run(["sh", "-c", "echo started; exec sleep 600"], interactive=True)
-    except process.CommandFailed as error:
-        print(error, flush=True)
+    except KeyboardInterrupt:
+        print("ended", flush=True)
 
 sleeper = threading.Thread(target=sleep)
 sleeper.start()
@@ -81,4 +81,4 @@ def test_stopping_ends_what_runs_and_starts_no_more() -> None:
         assert python.stdout
         assert python.stdout.readline() == "started\n"
         out, _ = python.communicate("\n")
-    assert out == "sh was ended by SIGKILL\nno more\n"
+    assert out == "ended\nno more\n"

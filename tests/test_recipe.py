@@ -1,4 +1,3 @@
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +228,7 @@ MISTAKES = {
     "names as a string": (
         ['tools="make"'],
         "",
-        r"recipe.py:3, package a, tools: expected a tuple of package names, found 'make'\n  one name is \(\"name\",\)",
+        r"recipe.py:3, package a, tools: expected a tuple of strings, found 'make'\n  one alone is \(\"name\",\)",
     ),
     "numbers as names": (["libs=(1,)"], "", "recipe.py:3, package a, libs: expected a tuple"),
     "unknown library": (["libs=('linus',)"], "", "recipe.py, libs: there is no package 'linus'\n  did you mean linux"),
@@ -267,7 +266,7 @@ def test_a_mistake_is_told_with_its_place(project: Project, fields: list[str], p
         ({"license": "'MIT AND'"}, "recipe.py:2, package a, license: .*MIT AND"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_field(project: Project, changes: Mapping[str, str], message: str) -> None:
+def test_a_wrong_value_is_told_with_its_field(project: Project, changes: dict[str, str], message: str) -> None:
     values = {"name": "'a'", "version": "'1'", "summary": "''", "license": "'MIT'"} | changes
     given = ", ".join(f"{name}={value}" for name, value in values.items())
     project.file("packages/a/recipe.py", f"{HEADER}a = Package({given})\n")
@@ -277,7 +276,7 @@ def test_a_wrong_value_is_told_with_its_field(project: Project, changes: Mapping
 
 def test_a_recipe_without_a_package(project: Project) -> None:
     project.file("packages/a/recipe.py", "")
-    with pytest.raises(KilnError, match="packages/a/recipe.py: found the packages: none"):
+    with pytest.raises(KilnError, match=r"packages/a/recipe.py: found the packages: none"):
         project.graph()
 
 

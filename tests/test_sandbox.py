@@ -42,7 +42,7 @@ def test_a_sandbox_grows_without_changing_the_one_it_came_from() -> None:
 
 
 def test_a_machine_where_it_cannot_start_is_told_with_a_remedy() -> None:
-    with pytest.raises(KilnError, match="sandbox cannot start|forbidden here") as caught:
+    with pytest.raises(KilnError, match=r"sandbox cannot start|forbidden here") as caught:
         sandbox.require(("false",))
     assert caught.value.hint
 

@@ -43,5 +43,5 @@ def test_an_empty_variable_is_none() -> None:
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "1025", "two", "1.5", ""])
 def test_a_number_of_jobs_that_is_none_is_refused(jobs: str) -> None:
-    with pytest.raises(KilnError, match="^KILN_JOBS: .* is not a number from 1 to 1024"):
+    with pytest.raises(KilnError, match=r"^KILN_JOBS: .* is not a number from 1 to 1024"):
         Settings.read(ROOT, {"KILN_JOBS": jobs})

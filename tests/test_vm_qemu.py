@@ -23,7 +23,7 @@ def pairs(words: list[str]) -> set[tuple[str, str]]:
 
 def test_a_test_of_a_kernel_an_initramfs_and_a_disk() -> None:
     boot = Boot(kernel=Path("/b/bzImage"), initrd=Path("/b/root.cpio"), drive=Path("/b/d.img"), cmdline="console=ttyS0")
-    words = command(MACHINE, boot, program=QEMU, kvm=False, interactive=False, fw_cfg={"check": "c0ffee"})
+    words = command(MACHINE, boot, program=QEMU, kvm=False, interactive=False, check="c0ffee")
     # fmt: off
     assert words == [
         "qemu",
@@ -106,7 +106,7 @@ def test_qemu_boots_a_disk_and_leaves_it_alone(tmp_path: Path) -> None:
     disk = tmp_path / "a,b.img"
     disk.write_bytes(image)
     program = find_program("x86_64", None)
-    words = command(MACHINE, Boot(drive=disk), program=program, kvm=False, interactive=False, fw_cfg={"check": "x,y"})
+    words = command(MACHINE, Boot(drive=disk), program=program, kvm=False, interactive=False, check="word")
     transcript = record(words, tmp_path / "log", timeout=60, silence=30)
     assert (transcript.ended, transcript.status) == ("exit", 0)
     assert "hello from the disk" in [text for _, text in transcript.lines]

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kiln.vm import run
-from kiln.vm.check import Verdict
+from kiln.vm.check import Verdict, boot_and_check
 from kiln.vm.qemu import Boot, Machine
 
 WORD = 'for w; do case $w in name=opt/kiln/check,string=*) word=${w##*=} ;; esac; done; echo "$*"; '
@@ -11,7 +10,7 @@ WORD = 'for w; do case $w in name=opt/kiln/check,string=*) word=${w##*=} ;; esac
 
 def boot(script: str, log: Path, *, timeout: float = 60.0, silence: float = 60.0) -> Verdict:
     """A shell script in QEMU's place: it sees the same command line."""
-    return run.test_boot(
+    return boot_and_check(
         Machine(),
         Boot(kernel=Path("/bzImage"), cmdline="console=ttyS0"),
         program=("sh", "-c", WORD + script, "machine"),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import IO
 
 from kiln.errors import KilnError
-from kiln.image.manifest import Manifest, Node
+from kiln.image.manifest import Manifest
 from kiln.store import EPOCH
 
 _BLOCK = 512
@@ -19,7 +19,10 @@ def write(manifest: Manifest, path: Path) -> None:
             if node.size > _LARGEST:
                 raise KilnError(f"/{node.path} is too big for a cpio archive ({node.size} bytes)", where=node.package)
             data = node.read() if node.kind == "file" else node.target.encode()
-            _entry(out, node.path, data, _fields(node, number, links.get(node.path, 1)))
+            major, minor = node.device or (0, 0)
+            fields = {"mode": node.st_mode, "uid": node.uid, "gid": node.gid, "rmajor": major, "rminor": minor}
+            fields |= {"ino": number, "nlink": links.get(node.path, 1), "mtime": EPOCH}
+            _entry(out, node.path, data, fields)
         _entry(out, "TRAILER!!!", b"", {"nlink": 1})
         out.write(bytes(-out.tell() % _BLOCK))
 
@@ -32,20 +35,6 @@ def _link_counts(manifest: Manifest) -> dict[str, int]:
         if parent:
             counts[parent] += 1
     return counts
-
-
-def _fields(node: Node, number: int, links: int) -> dict[str, int]:
-    major, minor = node.device or (0, 0)
-    return {
-        "ino": number,
-        "mode": node.st_mode,
-        "uid": node.uid,
-        "gid": node.gid,
-        "nlink": links,
-        "mtime": EPOCH,
-        "rmajor": major,
-        "rminor": minor,
-    }
 
 
 def _entry(out: IO[bytes], path: str, data: bytes, fields: dict[str, int]) -> None:

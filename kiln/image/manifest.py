@@ -66,22 +66,14 @@ class Node:
         except OSError as error:
             raise KilnError(f"cannot read /{self.path}: {error.strerror}", where=self.package) from error
         if hashlib.sha256(data).hexdigest() != self.digest:
-            raise KilnError(
-                f"/{self.path} changed while the image was made",
-                where=str(self.content) if isinstance(self.content, Path) else self.package,
-                hint="run the same command again",
-            )
+            where = self.package if isinstance(self.content, bytes) else os.fspath(self.content)
+            hint = "run the same command again"
+            raise KilnError(f"/{self.path} changed while the image was made", where=where, hint=hint)
         return data
 
     def to_json(self) -> dict[str, Any]:
-        value: dict[str, Any] = {
-            "path": self.path,
-            "type": self.kind,
-            "mode": f"{self.mode:04o}",
-            "uid": self.uid,
-            "gid": self.gid,
-            "package": self.package,
-        }
+        value: dict[str, Any] = {"path": self.path, "type": self.kind, "mode": f"{self.mode:04o}"}
+        value |= {"uid": self.uid, "gid": self.gid, "package": self.package}
         if self.kind == "file":
             value |= {"size": self.size, "sha256": self.digest}
         elif self.kind == "symlink":
@@ -134,25 +126,21 @@ def file_node(path: str, data: bytes, *, package: str, mode: int = 0o644) -> Nod
     return Node(path=path, kind="file", mode=mode, package=package, content=data, digest=found.hash, size=found.size)
 
 
-def tree_nodes(
-    root: Path, package: str, *, modes: Mapping[str, int] = {}, owners: Mapping[str, tuple[int, int]] = {}
-) -> list[Node]:
+def tree_nodes(root: Path, package: str, *, modes: Mapping[str, int] = {}) -> list[Node]:
     """What a folder on disk holds, with permissions of 0755 or 0644 and owned by 0:0.
 
-    ``modes`` and ``owners`` (uid, gid) say otherwise for single paths. Raises KilnError for one that is not there,
-    and for what cannot be read or is neither a file, a folder nor a link.
+    ``modes`` says otherwise for single paths. Raises KilnError for one that is not there, and for what cannot be
+    read or is neither a file, a folder nor a link.
     """
     try:
         nodes = {path: _node(root / path, path, package) for path in _walk(root)}
     except OSError as error:
         raise KilnError(f"cannot read {error.filename}: {error.strerror}", where=package) from error
-    for listed in sorted({*modes, *owners}):
-        path = listed.strip("/")
-        if path not in nodes or (nodes[path].kind == "symlink" and listed in modes):
+    for path, mode in ((listed.strip("/"), mode) for listed, mode in modes.items()):
+        if path not in nodes or nodes[path].kind == "symlink":
             problem = "is a link and has no mode of its own" if path in nodes else "is not there"
-            raise KilnError(f"/{path} {problem}", where=package, hint="correct the modes or owners that name it")
-        uid, gid = owners.get(listed, (nodes[path].uid, nodes[path].gid))
-        nodes[path] = replace(nodes[path], mode=modes.get(listed, nodes[path].mode), uid=uid, gid=gid)
+            raise KilnError(f"/{path} {problem}", where=package, hint="correct the modes that name it")
+        nodes[path] = replace(nodes[path], mode=mode)
     return [node for _, node in sorted(nodes.items())]
 
 
@@ -190,16 +178,12 @@ def _complete(node: Node, chosen: dict[str, Node]) -> None:
             )
 
 
-def _walk(root: Path) -> Iterator[str]:
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                yield path
+def _walk(root: Path, folder: str = "") -> Iterator[str]:
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            yield f"{folder}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(root, f"{folder}{entry.name}/")
 
 
 def _node(place: Path, path: str, package: str) -> Node:
@@ -211,7 +195,5 @@ def _node(place: Path, path: str, package: str) -> Node:
     if not stat.S_ISREG(mode):
         raise KilnError(f"/{path} is neither a file, a folder nor a link", where=package)
     found = digest.of_file(place)
-    permission = 0o755 if mode & 0o111 else 0o644
-    return Node(
-        path=path, kind="file", mode=permission, package=package, content=place, digest=found.hash, size=found.size
-    )
+    mode = 0o755 if mode & 0o111 else 0o644
+    return Node(path=path, kind="file", mode=mode, package=package, content=place, digest=found.hash, size=found.size)

@@ -7,14 +7,7 @@ from pathlib import Path
 from kiln.image.manifest import Manifest
 from kiln.store import EPOCH
 
-_TYPES = {
-    "file": tarfile.REGTYPE,
-    "dir": tarfile.DIRTYPE,
-    "symlink": tarfile.SYMTYPE,
-    "char": tarfile.CHRTYPE,
-    "block": tarfile.BLKTYPE,
-    "fifo": tarfile.FIFOTYPE,
-}
+_TYPES = {"file": b"0", "symlink": b"2", "char": b"3", "block": b"4", "dir": b"5", "fifo": b"6"}
 
 
 def write(manifest: Manifest, path: Path) -> None:
@@ -23,10 +16,7 @@ def write(manifest: Manifest, path: Path) -> None:
         for node in manifest.nodes:
             entry = tarfile.TarInfo(node.path)
             entry.type = _TYPES[node.kind]
-            entry.mode = node.mode
-            entry.uid, entry.gid = node.uid, node.gid
-            entry.mtime = EPOCH
-            entry.size = node.size
-            entry.linkname = node.target
+            entry.mode, entry.uid, entry.gid = node.mode, node.uid, node.gid
+            entry.size, entry.linkname, entry.mtime = node.size, node.target, EPOCH
             entry.devmajor, entry.devminor = node.device or (0, 0)
             archive.addfile(entry, io.BytesIO(node.read()) if node.kind == "file" else None)

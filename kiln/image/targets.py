@@ -13,7 +13,6 @@ from kiln.board import Board
 from kiln.errors import KilnError
 from kiln.image import cpio, disk, ext4, fat, tar
 from kiln.image.accounts import account_nodes
-from kiln.image.compress import compress
 from kiln.image.manifest import Layer, Manifest, Node, file_node, tree_nodes
 from kiln.sandbox import Mount
 from kiln.stage import Stage
@@ -21,34 +20,43 @@ from kiln.store import Entry, Store, Work
 from kiln.target import Target
 from kiln.tools import Tools
 
-# The boot partition in bytes: room for a few kernels, and FAT16 rather than FAT12.
-_BOOT_SIZE = 16 << 20
-_MENU = f"{fat.SYSLINUX_FOLDER}/syslinux.cfg"
 _FAT16_LBA = 0x0E
 _LINUX = 0x83
+_ARCHIVES = {"cpio": (cpio.write, "an initramfs"), "tar": (tar.write, "an archive")}
 
 
 @cache
 def _writers() -> str:
     """The digest of the code that writes images, so that a better writer makes new ones."""
-    return digest.of_value(
-        {path.name: digest.of_file(path).hash for path in sorted(Path(__file__).parent.glob("*.py"))}
-    )
+    paths = sorted(Path(__file__).parent.glob("*.py"))
+    return digest.of_value({path.name: digest.of_file(path).hash for path in paths})
 
 
-class Rootfs(Target):
+class Part(Target):
+    """Something of a board's image, made by this folder's code."""
+
+    version = "1"
+
+    def __init__(self, kind: str, doc: str, board: Board, store: Store, deps: Sequence[Target]) -> None:
+        super().__init__(store)
+        self.id = kind
+        self.name = f"{board.name}-{kind}"
+        self.doc = doc
+        self.deps = tuple(deps)
+        self.board = board
+
+    def made_from(self, **inputs: Any) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version, "writers": _writers()} | inputs
+
+
+class Rootfs(Part):
     """The manifest of the board's root file system."""
 
     def __init__(
         self, board: Board, stages: Sequence[Stage], modes: Mapping[str, dict[str, int]], store: Store
     ) -> None:
-        super().__init__(store)
-        self.id = "rootfs"
-        self.name = f"{board.name}-rootfs"
-        self.version = "1"
-        self.doc = "the manifest of the root file system: every path, and the package that owns it"
-        self.deps = tuple(stages)
-        self.board = board
+        doc = "the manifest of the root file system: every path, and the package that owns it"
+        super().__init__("rootfs", doc, board, store, stages)
         self._stages = stages
         self._modes = modes
 
@@ -56,17 +64,14 @@ class Rootfs(Target):
         entries = {stage.package: stage.entry() for stage in self._stages}
         if not all(entries.values()):
             return None
-        return {
-            "name": self.name,
-            "version": self.version,
-            "writers": _writers(),
-            "packages": {name: entry.digest for name, entry in entries.items() if entry},
-            "modes": self._modes,
-            "users": [repr(user) for user in self.board.users],
-            "hostname": self.board.hostname,
-            "owners": dict(self.board.owners),
-            "overlays": [_overlay_digest(path) for path in self.board.overlays],
-        }
+        return self.made_from(
+            packages={name: entry.digest for name, entry in entries.items() if entry},
+            modes=self._modes,
+            users=[repr(user) for user in self.board.users],
+            hostname=self.board.hostname,
+            owners=dict(self.board.owners),
+            overlays=[_overlay_digest(path) for path in self.board.overlays],
+        )
 
     def manifest(self) -> Manifest:
         layers: list[Layer] = [
@@ -74,84 +79,69 @@ class Rootfs(Target):
             for stage in self._stages
         ]
         layers.append(("users", account_nodes(self.board.users)))
-        layers.append(("board", self._board_nodes()))
+        hostname = file_node("etc/hostname", f"{self.board.hostname}\n".encode(), package="board")
+        # The kernel opens the console of an initramfs before anything could mount /dev.
+        console = Node(path="dev/console", kind="char", mode=0o600, device=(5, 1), package="board")
+        layers.append(("board", [hostname, console]))
         layers += [(f"overlay:{path.parent.name}", tree_nodes(path, "overlay")) for path in self.board.overlays]
         return Manifest.merge(layers, owners=self.board.owners)
 
-    def _board_nodes(self) -> list[Node]:
-        hostname = f"{self.board.hostname}\n".encode()
-        # The kernel opens the console of an initramfs before anything could mount /dev.
-        console = Node(path="dev/console", kind="char", mode=0o600, device=(5, 1), package="board")
-        return [file_node("etc/hostname", hostname, package="board"), console]
-
     def fill(self, work: Work) -> dict[str, Any]:
         manifest = self.manifest()
-        (work.root / "manifest.json").write_bytes(_json_lines(manifest.to_json()))
+        rows = b",\n".join(digest.canonical(row) for row in manifest.to_json())
+        (work.root / "manifest.json").write_bytes(b"[\n" + rows + b"\n]\n")
         return {"content": manifest.digest()}
 
 
-class Artifact(Target):
-    """A file, or a few, that follow from the root file system and pinned tools."""
+class Artifact(Part):
+    """A file that follows from the root file system and pinned tools."""
 
-    def __init__(self, rootfs: Rootfs, tools: Tools, kind: str, doc: str) -> None:
-        super().__init__(rootfs.store)
-        self.id = kind
-        self.name = f"{rootfs.board.name}-{kind}"
-        self.version = "1"
-        self.doc = doc
-        self.deps = (rootfs, tools["sandbox"], tools["image"])
+    def __init__(self, kind: str, doc: str, rootfs: Rootfs, tools: Tools, *deps: Target) -> None:
+        super().__init__(kind, doc, rootfs.board, rootfs.store, (rootfs, tools["sandbox"], tools["image"], *deps))
         self.rootfs = rootfs
         self.tools = tools
 
+    def made_from(self, **inputs: Any) -> dict[str, Any]:
+        return super().made_from(tools=self.tools["image"].key(), **inputs)
+
     def inputs(self) -> dict[str, Any] | None:
         rootfs = self.rootfs.entry()
-        return self._made_from({"manifest": rootfs.notes["content"]}) if rootfs else None
-
-    def _made_from(self, what: dict[str, Any]) -> dict[str, Any]:
-        tools = self.tools["image"].key()
-        return {"name": self.name, "version": self.version, "writers": _writers(), "tools": tools} | what
+        return self.made_from(manifest=rootfs.notes["content"]) if rootfs else None
 
 
-class Cpio(Artifact):
-    def __init__(self, rootfs: Rootfs, tools: Tools) -> None:
-        super().__init__(rootfs, tools, "cpio", "the root file system as an initramfs")
+class Archive(Artifact):
+    """The root file system as a compressed "cpio" or "tar" archive."""
 
-    def fill(self, work: Work) -> dict[str, Any]:
-        plain = work.folder("plain") / "rootfs.cpio"
-        cpio.write(self.rootfs.manifest(), plain)
-        compress(plain, work.root / "rootfs.cpio.zst", self.tools.sandbox("image"))
-        return {}
-
-
-class Tar(Artifact):
-    def __init__(self, rootfs: Rootfs, tools: Tools) -> None:
-        super().__init__(rootfs, tools, "tar", "the root file system as an archive")
+    def __init__(self, kind: str, rootfs: Rootfs, tools: Tools) -> None:
+        self._write, what = _ARCHIVES[kind]
+        super().__init__(kind, f"the root file system as {what}", rootfs, tools)
 
     def fill(self, work: Work) -> dict[str, Any]:
-        plain = work.folder("plain") / "rootfs.tar"
-        tar.write(self.rootfs.manifest(), plain)
-        compress(plain, work.root / "rootfs.tar.zst", self.tools.sandbox("image"))
+        plain = work.folder("plain") / f"rootfs.{self.id}"
+        self._write(self.rootfs.manifest(), plain)
+        mounts = [Mount(source=plain.parent, target="/inputs"), Mount(source=work.root, target="/dest", writable=True)]
+        # One thread, since the bytes depend on how many there are.
+        words = ["zstd", "-19", "-T1", "-q", f"/inputs/{plain.name}", "-o", f"/dest/{plain.name}.zst"]
+        self.tools.sandbox("image").with_mounts(mounts).run(words)
         return {}
 
 
 class Ext4(Artifact):
     def __init__(self, rootfs: Rootfs, tools: Tools) -> None:
-        super().__init__(rootfs, tools, "ext4", "the root file system as an ext4 image")
+        super().__init__("ext4", "the root file system as an ext4 image", rootfs, tools)
 
     def inputs(self) -> dict[str, Any] | None:
         inputs = super().inputs()
-        return None if inputs is None else inputs | {"size": self.rootfs.board.root_size}
+        return None if inputs is None else inputs | {"size": self.board.root_size}
 
     def fill(self, work: Work) -> dict[str, Any]:
-        content = self.rootfs.built().notes["content"]
         ext4.write(
             self.rootfs.manifest(),
             work.root / "rootfs.ext4",
             sandbox=self.tools.sandbox("image"),
             scratch=work.folder("scratch"),
-            size=self.rootfs.board.root_size,
-            label="rootfs",
-            uuid=str(uuid.UUID(hex=digest.of_value(["ext4", content])[:32], version=4)),
+            size=self.board.root_size,
+            uuid=str(uuid.UUID(hex=digest.of_value(["ext4", self.rootfs.built().notes["content"]])[:32], version=4)),
         )
         return {}
 
@@ -160,70 +150,57 @@ class Disk(Artifact):
     """A disk that a BIOS boots: syslinux on a FAT partition, and the ext4 root beside it."""
 
     def __init__(self, root: Ext4, kernel: Stage, tools: Tools) -> None:
-        super().__init__(root.rootfs, tools, "disk", "a disk that boots: syslinux, the kernel and the ext4 root")
-        self.deps = (*self.deps, root, kernel)
+        doc = "a disk that boots: syslinux, the kernel and the ext4 root"
+        super().__init__("disk", doc, root.rootfs, tools, root, kernel)
         self._root = root
         self._kernel = kernel
-        self._board = root.rootfs.board
 
     def inputs(self) -> dict[str, Any] | None:
         root, kernel = self._root.entry(), self._kernel.entry()
         if not root or not kernel:
             return None
-        return self._made_from({"ext4": root.digest, "kernel": kernel.digest, "menu": self._template()})
+        return self.made_from(ext4=root.digest, kernel=kernel.digest, menu=self._template())
 
     def fill(self, work: Work) -> dict[str, Any]:
-        root = self._root.built().root / "rootfs.ext4"
-        signature = int(digest.of_value([self._root.built().digest, self._kernel.built().digest])[:8], 16) or 1
-        image = kernel_image(self._kernel.built())
-        files: dict[str, Path | bytes] = {
-            image.name: image,
-            _MENU: self.menu(root=f"PARTUUID={disk.partuuid(signature, 2)}").encode(),
-        }
+        root, kernel = self._root.built(), self._kernel.built()
+        signature = int(digest.of_value([root.digest, kernel.digest])[:8], 16) or 1
+        partuuid = disk.partuuid(signature, 2)
         sandbox = self.tools.sandbox("image")
         boot = work.folder("scratch") / "boot.fat"
-        scratch = work.folder("fat")
         fat.write(
-            files,
+            kernel_image(kernel),
+            self._menu(partuuid),
             boot,
             sandbox=sandbox,
-            scratch=scratch,
-            size=_BOOT_SIZE,
-            label="BOOT",
             serial=signature,
             hidden_sectors=disk.ALIGNMENT,
         )
-        fat.syslinux(boot, sandbox=sandbox)
         parts = [
             disk.Partition(content=boot, kind=_FAT16_LBA, bootable=True),
-            disk.Partition(content=root, kind=_LINUX),
+            disk.Partition(content=root.root / "rootfs.ext4", kind=_LINUX),
         ]
         code = (sandbox.root / "usr/lib/syslinux/mbr/mbr.bin").read_bytes()
         disk.write_mbr(work.root / "disk.img", parts, signature=signature, boot_code=code)
-        return {"root": disk.partuuid(signature, 2)}
+        return {"root": partuuid}
 
     def copy_with(self, append: str, folder: Path) -> Path:
         """A copy of the disk in ``folder`` whose kernels get ``append`` as well."""
         copy = folder / "disk.img"
         shutil.copyfile(self.built().root / "disk.img", copy)
-        (folder / "menu").write_text(self.menu(root=f"PARTUUID={self.built().notes['root']}", append=append))
+        menu = self._menu(self.built().notes["root"], append)
+        words = ["mcopy", "-o", "-i", f"/work/disk.img@@{disk.ALIGNMENT * disk.SECTOR}", "-", f"::/{fat.MENU}"]
         mount = Mount(source=folder, target="/work", writable=True)
-        offset = disk.ALIGNMENT * disk.SECTOR
-        words = ["mcopy", "-o", "-i", f"/work/disk.img@@{offset}", "/work/menu", f"::/{_MENU}"]
-        self.tools.sandbox("image").with_mounts([mount]).run(words)
+        self.tools.sandbox("image").with_mounts([mount]).run(words, input=menu.encode())
         return copy
 
-    def menu(self, *, root: str, append: str = "") -> str:
+    def _menu(self, partuuid: str, append: str = "") -> str:
         """The boot menu, with the board's command line and ``append`` in it."""
-        cmdline = " ".join(word for word in (self._board.cmdline, f"root={root} rootwait", append) if word)
-        values = {"@BOARD@": self._board.name, "@CMDLINE@": cmdline}
-        text = self._template()
-        for name, value in values.items():
-            text = text.replace(name, value)
-        return text
+        words = (self.board.cmdline, f"root=PARTUUID={partuuid} rootwait", append)
+        text = self._template().replace("@BOARD@", self.board.name)
+        return text.replace("@CMDLINE@", " ".join(word for word in words if word))
 
     def _template(self) -> str:
-        own, common = self._board.files / "extlinux.conf", self._board.root / "board/common/extlinux.conf"
+        own, common = self.board.files / "extlinux.conf", self.board.root / "board/common/extlinux.conf"
         file = own if own.exists() else common
         try:
             text = file.read_text()
@@ -234,16 +211,12 @@ class Disk(Artifact):
         return text
 
 
-class Image(Target):
+class Image(Part):
     """All of a board's images together, with their checksums, linked into its output folder."""
 
     def __init__(self, rootfs: Rootfs, kernel: Stage, parts: Sequence[Artifact], output: Path) -> None:
-        super().__init__(rootfs.store)
-        self.id = "image"
-        self.name = f"{rootfs.board.name}-image"
-        self.version = "1"
-        self.doc = f"bootable images of {rootfs.board.name}: kernel, cpio, ext4, tar, disk"
-        self.deps = (rootfs, kernel, *parts)
+        doc = f"bootable images of {rootfs.board.name}: kernel, cpio, ext4, tar, disk"
+        super().__init__("image", doc, rootfs.board, rootfs.store, (rootfs, kernel, *parts))
         self._kernel = kernel
         self._parts = (rootfs, *parts)
         self._output = output
@@ -252,15 +225,12 @@ class Image(Target):
     def inputs(self) -> dict[str, Any] | None:
         entries = [target.entry() for target in (self._kernel, *self._parts)]
         digests = [entry.digest for entry in entries if entry]
-        if len(digests) < len(entries):
-            return None
-        return {"name": self.name, "version": self.version, "writers": _writers(), "parts": digests}
+        return self.made_from(parts=digests) if len(digests) == len(entries) else None
 
     def files(self) -> dict[str, Path]:
         """The finished files by name."""
-        found = {kernel_image(self._kernel.built()).name: kernel_image(self._kernel.built())}
-        for part in self._parts:
-            found |= {path.name: path for path in part.built().root.iterdir()}
+        made = [path for part in self._parts for path in part.built().root.iterdir()]
+        found = {path.name: path for path in (kernel_image(self._kernel.built()), *made)}
         return dict(sorted(found.items()))
 
     def fill(self, work: Work) -> dict[str, Any]:
@@ -268,19 +238,20 @@ class Image(Target):
         (work.root / "SHA256SUMS").write_text("".join(lines))
         return {}
 
-    def links(self) -> dict[Path, str]:
+    def _links(self, entry: Entry) -> dict[Path, str]:
         """The links of the output folder and where they lead."""
-        files = self.files() | {"SHA256SUMS": self.built().root / "SHA256SUMS"}
+        files = self.files() | {"SHA256SUMS": entry.root / "SHA256SUMS"}
         return {self._output / name: os.path.relpath(path, self._output) for name, path in files.items()}
 
     def entry(self) -> Entry | None:
         entry = super().entry()
-        return entry if entry and self._linked() else None
+        linked = entry and all(path.is_symlink() and os.readlink(path) == to for path, to in self._links(entry).items())
+        return entry if linked else None
 
     def build(self) -> None:
         super().build()
         self._output.mkdir(parents=True, exist_ok=True)
-        for path, target in self.links().items():
+        for path, target in self._links(self.built()).items():
             fresh = path.with_name(f".{path.name}")
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(target)
@@ -290,9 +261,6 @@ class Image(Target):
         entry = super().entry()
         assert entry, f"{self.id} was not built"
         return entry
-
-    def _linked(self) -> bool:
-        return all(path.is_symlink() and os.readlink(path) == target for path, target in self.links().items())
 
 
 def kernel_image(kernel: Entry) -> Path:
@@ -307,10 +275,5 @@ def _overlay_digest(path: Path) -> str:
     try:
         return digest.of_tree(path).hash
     except (OSError, ValueError) as error:
-        raise KilnError(
-            str(error), where=os.fspath(path), hint="an overlay holds readable files, folders and links"
-        ) from error
-
-
-def _json_lines(rows: list[dict[str, Any]]) -> bytes:
-    return b"[\n" + b",\n".join(digest.canonical(row) for row in rows) + b"\n]\n"
+        hint = "an overlay holds readable files, folders and links"
+        raise KilnError(str(error), where=os.fspath(path), hint=hint) from error

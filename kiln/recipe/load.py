@@ -1,11 +1,12 @@
 """Finding recipes: every ``packages/<name>/recipe.py``, checked together."""
 
+import graphlib
 import importlib.util
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -96,25 +97,10 @@ def _check_names(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
 
 
 def _check_cycles(recipes: Mapping[str, Recipe]) -> None:
-    done: set[str] = set()
-    for start in recipes:
-        path: list[str] = []
-        pending: list[tuple[str, bool]] = [(start, False)]
-        while pending:
-            name, leaving = pending.pop()
-            if leaving:
-                done.add(path.pop())
-                continue
-            if name in path:
-                circle = " -> ".join([*path[path.index(name) :], name])
-                raise KilnError(
-                    f"packages need each other in a circle: {circle}", where=str(recipes[name].folder / "recipe.py")
-                )
-            if name not in done:
-                path.append(name)
-                pending.append((name, True))
-                pending += [(need, False) for need in _needs(recipes[name].package)]
-
-
-def _needs(package: Package) -> Iterable[str]:
-    return (*package.tools, *package.libs)
+    needs = {name: {*recipe.package.tools, *recipe.package.libs} for name, recipe in recipes.items()}
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        circle = error.args[1][::-1]
+        where = os.fspath(recipes[circle[0]].folder / "recipe.py")
+        raise KilnError(f"packages need each other in a circle: {' -> '.join(circle)}", where=where) from error

@@ -172,11 +172,14 @@ def _check_type(package: str, name: str, value: Any) -> None:
     where = f"package {package}, {name}"
     if name in ("name", "version", "license", "summary") and not isinstance(value, str):
         raise KilnError(f"expected a string, found {value!r}", where=where)
-    if name in ("tools", "libs", "runtime") and not (
+    if name in ("tools", "libs", "runtime", "args", "fragments") and not (
         isinstance(value, tuple) and all(isinstance(v, str) for v in value)
     ):
-        raise KilnError(
-            f"expected a tuple of package names, found {value!r}", where=where, hint='one name is ("name",)'
-        )
+        raise KilnError(f"expected a tuple of strings, found {value!r}", where=where, hint='one alone is ("name",)')
     if name == "source" and not isinstance(value, (Git, Archive, Debian, str, type(None))):
         raise KilnError(f"expected Git, Archive, Debian or a package's name, found {value!r}", where=where)
+    kinds = {"options": Option, "modes": int, "versions": Git | Archive | Debian}
+    if name in kinds and not (isinstance(value, Mapping) and all(isinstance(v, kinds[name]) for v in value.values())):
+        raise KilnError(f"expected a dict for the {name}, found {value!r}", where=where)
+    if name == "libc" and not isinstance(value, bool):
+        raise KilnError(f"expected True or False, found {value!r}", where=where)

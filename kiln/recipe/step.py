@@ -68,6 +68,8 @@ class Step:
     def input(self, file: str | Path) -> str:
         """Make a file visible to commands; returns its path in the sandbox. A relative one is the recipe's."""
         place = self._folder / file
+        if not os.path.isabs(file) and os.path.normpath(file).startswith(".."):
+            raise KilnError(f"{file} lies outside the recipe's folder")
         if not place.is_file():
             raise KilnError(f"there is no file {file} beside the recipe", where=os.fspath(self._folder))
         name = "/".join(place.parts[-3:]) if os.path.isabs(file) else os.fspath(file)
@@ -107,6 +109,7 @@ def shell(actions: list[dict[str, Any]]) -> str:
 
 
 def _line(action: dict[str, Any]) -> str:
+    # In parentheses: `set -e` overlooks what fails in the middle of a bare list.
     if "run" in action:
         assigned = [f"{name}={shlex.quote(value)}" for name, value in sorted(action["env"].items())]
         words = " ".join(["env", *assigned, shlex.join(action["run"])] if assigned else [shlex.join(action["run"])])
@@ -116,10 +119,10 @@ def _line(action: dict[str, Any]) -> str:
     place = shlex.quote(action["to"] if "to" in action else action["write"])
     parent = f'mkdir -p "$(dirname {place})"'
     if "symlink" in action:
-        return f"{parent} && ln -sfn {shlex.quote(action['symlink'])} {place}"
+        return f"({parent} && ln -sfnT {shlex.quote(action['symlink'])} {place})"
     if "copy" in action:
-        return f"{parent} && install -m {action['mode']:o} {shlex.quote(action['copy'])} {place}"
-    return f"{parent} && printf %s {shlex.quote(action['text'])} > {place} && chmod {action['mode']:o} {place}"
+        return f"({parent} && install -m {action['mode']:o} {shlex.quote(action['copy'])} {place})"
+    return f"({parent} && printf %s {shlex.quote(action['text'])} > {place} && chmod {action['mode']:o} {place})"
 
 
 def caller(function: Any) -> str:

@@ -46,7 +46,13 @@ class SourceTree(Target):
         return [variant.content for variant in variants(self._source) if variant.content]
 
     def fill(self, work: Work) -> dict[str, Any]:
+        shown = -1
+
         def report(done: int, total: int | None) -> None:
+            nonlocal shown
+            if done >> 20 == shown:
+                return
+            shown = done >> 20
             work.note(f"{done / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB"))
 
         fetched = fetch(self._source, into=work.root, settings=self._settings, report=report)

@@ -1,9 +1,13 @@
-"""The verdict: whether a machine booted and found itself whole."""
+"""A boot test: start a machine with a secret, see that the check inside it says it back, and that nothing broke."""
 
 import re
-from dataclasses import dataclass
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from kiln.vm.console import Transcript
+from kiln.vm.console import Transcript, record
+from kiln.vm.qemu import Boot, Machine, command
 
 # What a kernel or a machine says when it is lost, and what to look at where that is known.
 _FAILURES: tuple[tuple[str, str | None], ...] = (
@@ -21,14 +25,8 @@ _FAILURES: tuple[tuple[str, str | None], ...] = (
         "check that the first program is there, executable and built for this machine, and that the kernel can run it"
         " (BINFMT_ELF, BINFMT_SCRIPT) and its interpreter is in the image",
     ),
-    (
-        r"/usr/lib/kiln/check: not found",
-        "add the package check to the board: it is what a test runs",
-    ),
-    (
-        r"Out of memory|deadlocked on memory",
-        "give the machine more memory, or the image fewer files",
-    ),
+    (r"/usr/lib/kiln/check: not found", "add the package check to the board: it is what a test runs"),
+    (r"Out of memory|deadlocked on memory", "give the machine more memory, or the image fewer files"),
     (r"Attempted to kill init", "the first program ended; the lines before say why"),
     (r"Kernel panic|not syncing|\bOops\b|\bBUG:|Call Trace|general protection fault|\bsegfault at\b", None),
     (r"Segmentation fault|Illegal instruction|can't run '[^']*'", None),
@@ -46,31 +44,38 @@ class Verdict:
     marker_at: float | None = None
 
 
+def boot_and_check(
+    machine: Machine, boot: Boot, *, program: Sequence[str], kvm: bool, log: Path, timeout: float, silence: float
+) -> Verdict:
+    """Boot an image unchanged, with its own check; the stamped serial log goes to ``log``. Times are in seconds."""
+    nonce = secrets.token_hex(8)
+    if boot.kernel:  # a panic ends the machine at once instead of by silence
+        boot = replace(boot, cmdline=f"{boot.cmdline} panic=-1".lstrip())
+    argv = command(machine, boot, program=program, kvm=kvm, interactive=False, check=nonce)
+    return verdict(record(argv, log, timeout=timeout, silence=silence), nonce)
+
+
 def verdict(transcript: Transcript, nonce: str) -> Verdict:
     """Judge a boot: the check's marker came, QEMU ended by itself with status 0, and nothing broke on the way."""
     marker = re.compile(rf"KILN-CHECK {re.escape(nonce)} (ok$|FAIL (.*))")
-    marker_at = None
-    failed = []
-    for stamp, text in transcript.lines:
-        if found := marker.search(text):
-            if found[2] is None:
-                marker_at = stamp
-            else:
-                failed.append(found[2])
-    broken = _broken(transcript)
-    hint: str | None = None
-    if broken:
+    found = [(stamp, said) for stamp, text in transcript.lines if (said := marker.search(text))]
+    marker_at = next((stamp for stamp, said in found if said[2] is None), None)
+    failed = [said[2] for _, said in found if said[2] is not None]
+    spoken = [text.strip() for _, text in transcript.lines if text.strip()]
+    last = f"; its last line: {spoken[-1]}" if spoken else ""
+    hint = None
+    if broken := _broken(transcript):
         reason, hint = broken
     elif failed:
         reason = "the check failed: " + "; ".join(failed)
     elif transcript.ended == "timeout":
-        reason = f"it was still running after {transcript.seconds:.0f} s{_last_words(transcript)}"
+        reason = f"it was still running after {transcript.seconds:.0f} s{last}"
     elif transcript.ended == "silent":
-        reason = f"it fell silent, and was ended after {transcript.seconds:.0f} s{_last_words(transcript)}"
+        reason = f"it fell silent, and was ended after {transcript.seconds:.0f} s{last}"
     elif transcript.status:
-        reason = f"QEMU ended with status {transcript.status}{_last_words(transcript)}"
+        reason = f"QEMU ended with status {transcript.status}{last}"
     elif marker_at is None:
-        reason = f"it ended without the check's word that all is well{_last_words(transcript)}"
+        reason = f"it ended without the check's word that all is well{last}"
     else:
         return Verdict(ok=True, reason=f"all was well after {marker_at:.1f} s", marker_at=marker_at)
     if not transcript.lines:
@@ -85,8 +90,3 @@ def _broken(transcript: Transcript) -> tuple[str, str | None] | None:
             if re.search(pattern, text):
                 return text.strip(), hint
     return None
-
-
-def _last_words(transcript: Transcript) -> str:
-    spoken = [text.strip() for _, text in transcript.lines if text.strip()]
-    return f"; its last line: {spoken[-1]}" if spoken else ""

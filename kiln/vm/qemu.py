@@ -3,7 +3,7 @@
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,28 +34,15 @@ class Boot:
 
 
 def command(
-    machine: Machine,
-    boot: Boot,
-    *,
-    program: Sequence[str],
-    kvm: bool,
-    interactive: bool,
-    fw_cfg: Mapping[str, str] = {},
+    machine: Machine, boot: Boot, *, program: Sequence[str], kvm: bool, interactive: bool, check: str = ""
 ) -> list[str]:
     """The command line that boots ``boot``; no image is ever written to.
 
-    ``fw_cfg`` is seen by the guest below ``/sys/firmware/qemu_fw_cfg/by_name/opt/kiln/``.
+    ``check`` is seen by the guest as ``/sys/firmware/qemu_fw_cfg/by_name/opt/kiln/check``.
     """
     # fmt: off
     words = [
-        *program,
-        "-nodefaults", "-no-user-config",
-        "-display", "none",
-        "-machine", machine.machine,
-        "-accel", "kvm" if kvm else "tcg",
-        "-cpu", "max" if kvm else machine.cpu,
-        "-smp", str(machine.cpus),
-        "-m", str(machine.memory),
+        *_machine(machine, program, kvm),
         "-device", "virtio-rng-pci",
         "-netdev", "user,id=net" if interactive else "user,id=net,restrict=on",
         "-device", "virtio-net-pci,netdev=net,romfile=",
@@ -63,28 +50,22 @@ def command(
     if interactive:
         words += ["-serial", "mon:stdio"]
     else:
-        words += [
-            "-no-reboot",
-            "-chardev", "stdio,id=console,signal=off",
-            "-serial", "chardev:console",
-        ]
+        words += ["-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
     if boot.kernel:
-        words += [
-            "-kernel", os.fspath(boot.kernel),
-            "-append", boot.cmdline,
-        ]
+        words += ["-kernel", os.fspath(boot.kernel), "-append", boot.cmdline]
     if boot.initrd:
         words += ["-initrd", os.fspath(boot.initrd)]
     if boot.drive:
         words += [
-            "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={_escape(os.fspath(boot.drive))}",
+            # QEMU splits options at commas.
+            "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={os.fspath(boot.drive).replace(',', ',,')}",
             "-device", "virtio-blk-pci,drive=disk",
         ]
+    # fmt: on
     for device in machine.devices:
         words += ["-device", device]
-    for name, value in fw_cfg.items():
-        words += ["-fw_cfg", f"name=opt/kiln/{name},string={_escape(value)}"]
-    # fmt: on
+    if check:
+        words += ["-fw_cfg", f"name=opt/kiln/check,string={check}"]
     return words
 
 
@@ -110,11 +91,8 @@ def find_program(arch: str, tree: Path | None) -> tuple[str, ...]:
     # fmt: off
     return (
         "env", f"QEMU_MODULE_DIR={libraries}/qemu",
-        f"{libraries}/ld-linux-x86-64.so.2", "--inhibit-cache",
-        "--library-path", os.fspath(libraries),
-        f"{tree}/usr/bin/{name}",
-        "-L", f"{tree}/usr/share/qemu",
-        "-L", f"{tree}/usr/share/seabios",
+        f"{libraries}/ld-linux-x86-64.so.2", "--inhibit-cache", "--library-path", os.fspath(libraries),
+        f"{tree}/usr/bin/{name}", "-L", f"{tree}/usr/share/qemu", "-L", f"{tree}/usr/share/seabios",
     )
     # fmt: on
 
@@ -123,25 +101,18 @@ def kvm_works(machine: Machine, program: Sequence[str]) -> bool:
     """Whether this QEMU can make the machine with KVM: a /dev/kvm that opens may still refuse, as nested ones do."""
     if machine.arch != platform.machine() or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    # fmt: off
-    probe = [
-        *program,
-        "-nodefaults", "-no-user-config",
-        "-display", "none",
-        "-machine", machine.machine,
-        "-accel", "kvm",
-        "-cpu", "max",
-        "-S",
-        "-monitor", "stdio",
-    ]
-    # fmt: on
     try:
-        process.run(probe, input=b"quit\n")
+        process.run([*_machine(machine, program, True), "-S", "-monitor", "stdio"], input=b"quit\n")
     except process.CommandFailed:
         return False
     return True
 
 
-def _escape(value: str) -> str:
-    """``value`` as part of an option that QEMU splits at commas."""
-    return value.replace(",", ",,")
+def _machine(machine: Machine, program: Sequence[str], kvm: bool) -> list[str]:
+    # fmt: off
+    return [
+        *program, "-nodefaults", "-no-user-config", "-display", "none", "-machine", machine.machine,
+        "-accel", "kvm" if kvm else "tcg", "-cpu", "max" if kvm else machine.cpu,
+        "-smp", str(machine.cpus), "-m", str(machine.memory),
+    ]
+    # fmt: on

@@ -1,0 +1,200 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kiln.errors import KilnError
+from kiln.graph import Graph
+from kiln.source.tree import SourceTree
+from kiln.store import Store, Work
+from kiln.target import Target
+from tests.project import Project
+
+
+def pin(content: str, sha256: str = "0") -> str:
+    return f'Debian("tiny_1.tar.gz", sha256="{sha256 * 64}", content="sha256:{content * 64}")'
+
+
+def publish(target: Target, text: str = "", store: Store | None = None) -> None:
+    """Put a result into the store that no sandbox made; the store that holds the lock, where there is another."""
+
+    def fill(work: Work) -> dict[str, Any]:
+        place = work.root / ("boot/bzImage" if target.id == "linux:build" else target.name)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text)
+        return {"content": text}
+
+    inputs = target.inputs()
+    assert inputs
+    (store or target.store).build(target.name, target.version, inputs, fill)
+
+
+def ids(targets: tuple[Target, ...]) -> list[str]:
+    return [target.id for target in targets]
+
+
+@pytest.fixture
+def graph(project: Project) -> Graph:
+    """The image needs `app`, that one `data` at run time; `app` is made with `lib` and `tool`; `spare` is not used."""
+    project.recipe("lib", f"source={pin('1')}")
+    project.recipe("tool", f"source={pin('2')}")
+    project.recipe("app", f"source={pin('3')}", "libs=('lib',), tools=('tool',), runtime=('data',)")
+    project.recipe("data")
+    project.recipe("spare", f"source={pin('4')}")
+    project.board(packages=["app"])
+    return project.graph()
+
+
+def test_dependencies_come_first(graph: Graph) -> None:
+    order = ids(graph.targets)
+    assert len(order) == len(set(order))
+    for target in graph.targets:
+        for dep in target.deps:
+            assert order.index(dep.id) < order.index(target.id)
+
+
+def test_the_image_is_made_of_what_is_needed_at_run_time(graph: Graph) -> None:
+    assert graph.runtime() == ["app", "data"]
+    assert ids(graph.rootfs.deps) == ["app:build", "data:build"]
+    closure = set(ids(graph.image.closure))
+    assert {"lib:build", "tool:build", "app:fetch", "rootfs", "cpio", "ext4", "tar", "disk", "linux:build"} < closure
+    assert not closure & {"spare:build", "spare:fetch", "tools:vm"}
+    assert {"spare:build", "spare:fetch", "tools:vm"} < set(ids(graph.targets))
+
+
+def test_a_package_sees_what_it_declared_and_the_libraries_of_its_libraries(project: Project) -> None:
+    project.recipe("base")
+    project.recipe("middle", "libs=('base',), runtime=('extra',)")
+    project.recipe("extra")
+    project.recipe("top", "libs=('middle',), tools=('extra',)")
+    stage = project.graph().result("top")
+    assert ids(stage.libs) == ["base:build", "middle:build"]
+    assert ids(stage.used) == ["extra:build"]
+
+
+def test_what_is_compiled_for_the_board_gets_toolchain_and_c_library(project: Project) -> None:
+    for name in ("toolchain", "linux-headers", "musl"):
+        project.recipe(name)
+    recipe = project.recipe("app")
+    recipe.write_text(recipe.read_text().replace("libc=False", "libc=True"))
+    stage = project.graph().result("app")
+    assert ids(stage.used) == ["toolchain:build"]
+    assert ids(stage.libs) == ["linux-headers:build", "musl:build"]
+
+
+def test_nothing_is_fetched_when_all_is_built(project: Project, graph: Graph) -> None:
+    project.file("board/common/extlinux.conf", "APPEND @CMDLINE@\n")
+    lazy = [target for target in graph.image.closure if target.lazy]
+    assert set(ids(tuple(lazy))) == {
+        "tools:sandbox",
+        "tools:build",
+        "tools:image",
+        "lib:fetch",
+        "tool:fetch",
+        "app:fetch",
+    }
+    assert all(graph.needed(target) for target in lazy)
+    for target in graph.image.closure:
+        if not target.lazy and target is not graph.image:
+            publish(target)
+    graph.image.build()
+    assert not any(graph.needed(target) for target in lazy)
+    assert not any(target.entry() for target in lazy)
+
+
+def test_a_source_is_needed_by_the_package_that_must_be_built(graph: Graph) -> None:
+    for target in graph.image.closure:
+        if not target.lazy and target.id in ("lib:build", "tool:build"):
+            publish(target)
+    needed = {target.id for target in graph.image.closure if target.lazy and graph.needed(target)}
+    assert needed == {"tools:sandbox", "tools:build", "tools:image", "app:fetch"}
+
+
+def test_a_library_counts_by_content_and_a_tool_by_key(project: Project, graph: Graph) -> None:
+    publish(graph.result("lib"), "same")
+    publish(graph.result("tool"), "same")
+    before = graph.result("app").key()
+    assert before
+
+    project.recipe("lib", f"source={pin('5')}")
+    changed = project.graph()
+    assert changed.result("app").key() is None
+    publish(changed.result("lib"), "same", graph.store)
+    assert changed.result("lib").built().key != graph.result("lib").built().key
+    assert changed.result("app").key() == before
+
+    project.recipe("tool", f"source={pin('5')}")
+    assert project.graph().result("app").key() != before
+
+
+def test_the_board_chooses_versions_and_back(project: Project) -> None:
+    project.recipe("tiny", f"source={pin('1')}", f"versions={{'2': {pin('2')}}}")
+    found = []
+    for more in ("", "[versions]\ntiny = '2'\n", ""):
+        project.board(packages=["tiny"], more=more)
+        graph = project.graph()
+        source = graph.result("tiny").source
+        assert source
+        found.append(
+            (graph.version("tiny"), graph.result("tiny").version, source.contents(), graph.result("tiny").key())
+        )
+    assert [entry[:3] for entry in found[:2]] == [("1", "1", ["1" * 64]), ("2", "2", ["2" * 64])]
+    assert found[0] == found[2]
+    assert found[0][3] != found[1][3]
+
+
+def test_a_package_shares_the_source_of_another(project: Project) -> None:
+    project.recipe("tiny", f"source={pin('1')}")
+    project.recipe("headers", 'source="tiny"')
+    graph = project.graph()
+    assert isinstance(graph.result("headers").source, SourceTree)
+    assert graph.result("headers").source is graph.result("tiny").source
+
+
+def test_a_shared_source_must_have_the_version(project: Project) -> None:
+    project.recipe("headers", 'source="data"')
+    project.recipe("data")
+    with pytest.raises(KilnError, match=r"^packages/data/recipe.py: data has no pinned source for version 1"):
+        project.graph().result("headers")
+
+
+def test_a_result_is_found_by_any_content_that_its_source_may_have(project: Project) -> None:
+    mirror = f'Archive("https://example.org/tiny-1.tar.gz", sha256="{"a" * 64}", content="sha256:{"2" * 64}")'
+    pins = f'commit="{"b" * 40}", content="sha256:{"1" * 64}", mirrors=[{mirror}]'
+    git = f'Git("https://example.org/tiny", tag="1", {pins})'
+    project.recipe("tiny", f"source={git}")
+    stage = project.graph().result("tiny")
+    assert stage.source
+    assert stage.source.contents() == ["1" * 64, "2" * 64]
+    assert stage.entry() is None
+    inputs = (stage.inputs() or {}) | {"source": "2" * 64}
+    entry = stage.store.build("tiny", "1", inputs, lambda _: {})
+    assert project.graph().result("tiny").entry() == entry
+
+
+def test_patches_stand_between_source_and_package(project: Project) -> None:
+    project.recipe("tiny", f"source={pin('1')}")
+    graph = project.graph()
+    plain = graph.result("tiny").key()
+    project.file("packages/tiny/patches/1.patch", "one")
+    graph = project.graph()
+    source = graph.result("tiny").source
+    assert source
+    assert source.id == "tiny:patch"
+    assert "tiny:fetch" in ids(source.deps)
+    # Nobody knows what a patched source holds before it was made.
+    assert graph.result("tiny").key() is None
+    publish(source)
+    assert graph.result("tiny").key() not in (None, plain)
+    project.file("packages/tiny/patches/1.patch", "two")
+    assert project.graph().result("tiny").key() is None
+
+
+def test_results_are_not_tied_to_the_folder_of_the_project(tmp_path: Path) -> None:
+    keys = set()
+    for name in ("one", "two"):
+        project = Project(tmp_path / name, Path(__file__).parent.parent)
+        project.recipe("a", phases="@package.build\ndef build(step, board):\n    step.run(step.input('files/a'))\n")
+        project.file("packages/a/files/a", "#!/bin/sh\n")
+        keys.add(project.graph().result("a").key())
+    assert len(keys) == 1
