@@ -16,6 +16,8 @@ from kiln.image.accounts import User
 from kiln.recipe.load import Recipe
 from kiln.vm.qemu import Machine
 
+_WORDS = {str: "a string", int: "a whole number", list: "a list of strings", dict: "a table"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
@@ -148,13 +150,11 @@ class _Reader:
                 if key not in declared:
                     raise self._error(place, f"{name} has no option {key!r}", nearest(key, declared))
                 self._guard(place, partial(declared[key].check, value))
-        return {
-            name: {
-                key: board.options.get(name, {}).get(key, option.default)
-                for key, option in recipe.package.options.items()
-            }
+        defaults: dict[str, dict[str, Any]] = {
+            name: {key: option.default for key, option in recipe.package.options.items()}
             for name, recipe in recipes.items()
         }
+        return {name: chosen | dict(board.options.get(name, {})) for name, chosen in defaults.items()}
 
     def _users(self, table: Mapping[str, Any]) -> tuple[User, ...]:
         kinds = {"uid": int, "gid": int, "home": str, "shell": str, "comment": str, "password": str, "groups": list}
@@ -185,21 +185,12 @@ class _Reader:
         kinds: Mapping[str, type[Any]],
         required: tuple[str, ...] = (),
     ) -> None:
-        words = {
-            str: "a string",
-            int: "a whole number",
-            list: "a list of strings",
-            dict: "a table",
-            bool: "true or false",
-        }
         for key, value in table.items():
             if key not in kinds:
                 raise self._error((*place, key), f"unknown key {key!r}", nearest(key, kinds))
-            fits = type(value) is kinds[key] and (
-                kinds[key] is not list or all(isinstance(item, str) for item in value)
-            )
-            if not fits:
-                raise self._error((*place, key), f"expected {words[kinds[key]]}, found {value!r}")
+            strings = type(value) is not list or all(isinstance(item, str) for item in value)
+            if type(value) is not kinds[key] or not strings:
+                raise self._error((*place, key), f"expected {_WORDS[kinds[key]]}, found {value!r}")
         for key in required:
             if key not in table:
                 raise self._error(place, f"the key {key!r} is missing")

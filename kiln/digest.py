@@ -42,8 +42,7 @@ def of_bytes(data: bytes) -> Digest:
 def of_file(path: str | Path) -> Digest:
     """The digest of a regular file. Raises OSError where it cannot be read."""
     with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return Digest(digest.hexdigest(), file.tell())
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
 
 
 def of_tree(root: Path) -> Digest:
@@ -86,9 +85,4 @@ def _field(number: int, data: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _varint(value >> 7)

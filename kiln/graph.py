@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 
 from kiln import board as boards
 from kiln.board import Board
@@ -15,7 +14,7 @@ from kiln.recipe.load import Recipe
 from kiln.recipe.step import Step
 from kiln.settings import Settings
 from kiln.source.tree import Patched, SourceTree
-from kiln.stage import Stage
+from kiln.stage import Stage, Workshop
 from kiln.store import Store
 from kiln.target import Target
 from kiln.tools import Tools
@@ -37,6 +36,8 @@ class Graph:
         self.store = Store(settings.store)
         self.tools = Tools(settings, self.store)
         self.jobserver = Jobserver(settings.jobs)
+        logs = settings.output / "logs"
+        self._workshop = Workshop(store=self.store, tools=self.tools, jobserver=self.jobserver, logs=logs)
         self._stages: dict[str, dict[str, Stage]] = {}
         self._sources: dict[tuple[str, str], SourceTree] = {}
 
@@ -71,31 +72,14 @@ class Graph:
         return sorted(self._closure(self.board.packages, lambda name: self.recipes[name].package.runtime))
 
     @cached_property
-    def rootfs(self) -> Rootfs:
-        stages = [self.result(name) for name in self.runtime()]
-        modes = {name: dict(self.recipes[name].package.modes) for name in self.runtime()}
-        return Rootfs(self.board, stages, modes, self.store)
-
-    @cached_property
-    def cpio(self) -> Archive:
-        return Archive("cpio", self.rootfs, self.tools)
-
-    @cached_property
-    def tar(self) -> Archive:
-        return Archive("tar", self.rootfs, self.tools)
-
-    @cached_property
-    def ext4(self) -> Ext4:
-        return Ext4(self.rootfs, self.tools)
-
-    @cached_property
-    def disk(self) -> Disk:
-        return Disk(self.ext4, self.result(KERNEL), self.tools)
-
-    @cached_property
     def image(self) -> Image:
-        parts = (self.cpio, self.tar, self.ext4, self.disk)
-        return Image(self.rootfs, self.result(KERNEL), parts, self.settings.output / self.board.name)
+        names, kernel = self.runtime(), self.result(KERNEL)
+        modes = {name: dict(self.recipes[name].package.modes) for name in names}
+        rootfs = Rootfs(self.board, [self.result(name) for name in names], modes, self.store)
+        ext4 = Ext4(rootfs, self.tools)
+        archives = (Archive("cpio", rootfs, self.tools), Archive("tar", rootfs, self.tools))
+        disk = Disk(ext4, kernel, self.tools)
+        return Image(rootfs, kernel, (*archives, ext4), disk, self.settings.output / self.board.name)
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -123,26 +107,16 @@ class Graph:
         lib_names = sorted(self._closure(libs, lambda name: self.recipes[name].package.libs))
         stages: dict[str, Stage] = {}
         for stage, phases in package.stages.items():
-            recorded, files = {}, dict[str, Path]()
-            for phase in phases:
-                step = self._record(recipe, phase)
-                recorded[phase] = step.actions
-                files |= step.files
             stages[stage] = Stage(
-                package=package.name,
-                version=version,
-                stage=stage,
-                doc=f"{package.summary}, {version}",
-                phases=recorded,
-                files=files,
+                package,
+                version,
+                stage,
+                self._workshop,
+                steps={phase: self._record(recipe, phase) for phase in phases},
                 source=source,
                 before=next(reversed(stages.values()), None),
                 used=[self.result(name) for name in tools],
                 libs=[self.result(name) for name in lib_names],
-                tools=self.tools,
-                store=self.store,
-                jobserver=self.jobserver,
-                logs=self.settings.output / "logs",
             )
         return stages
 

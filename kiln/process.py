@@ -3,13 +3,15 @@
 import os
 import subprocess
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from kiln.errors import KilnError
 
-_running: set[subprocess.Popen[bytes]] = set()
+_running: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 _lock = threading.Lock()
 _stopping = False
 
@@ -28,7 +30,6 @@ def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
     log: Path | None = None,
     input: bytes | None = None,
     interactive: bool = False,
@@ -40,49 +41,36 @@ def run(
     terminal. Raises CommandFailed with the last lines of the error stream, and KilnError where it cannot be started.
     """
     words = [os.fspath(word) for word in argv]
-    sink: IO[bytes] | None = log.open("ab") if log else None
-    stdout = None if interactive else sink or subprocess.PIPE
-    stderr = None if interactive else subprocess.STDOUT if sink else subprocess.PIPE
-    stdin = None if interactive else subprocess.PIPE if input is not None else subprocess.DEVNULL
-    try:
-        process = start(words, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds)
+    sink: IO[bytes] | nullcontext[int] = log.open("ab") if log else nullcontext(subprocess.PIPE)
+    with sink as stdout:
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        stderr = subprocess.STDOUT if log else subprocess.PIPE
+        streams = {"stdin": None} if interactive else {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        process = start(words, env=env, pass_fds=pass_fds, **streams)
         try:
             out, err = process.communicate(input)
         except BaseException:
             process.kill()
             process.wait()
             raise
-        finally:
-            with _lock:
-                _running.discard(process)
-    finally:
-        if sink:
-            sink.close()
     if _stopping:  # what we ended did not fail
         raise KeyboardInterrupt
     if process.returncode:
-        raise CommandFailed(words, process.returncode, _last_lines(err))
+        lines = (err or b"").decode(errors="replace").strip().splitlines()[-3:]
+        raise CommandFailed(words, process.returncode, " / ".join(line.strip() for line in lines))
     return out or b""
 
 
-def start(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
-    stdout: int | IO[bytes] | None = None,
-    stderr: int | IO[bytes] | None = None,
-    pass_fds: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
-    """Start a program that ``stop_all`` will end with us. Raises KilnError where it cannot be started."""
+def start(argv: Sequence[str], *, stdin: int | None = subprocess.DEVNULL, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program that ``stop_all`` will end with us; ``options`` are Popen's.
+
+    Raises KilnError where it cannot be started.
+    """
     with _lock:
         if _stopping:
             raise KeyboardInterrupt
         try:
-            process = subprocess.Popen(
-                argv, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds
-            )
+            process = subprocess.Popen(argv, stdin=stdin, **options)
         except OSError as error:
             raise KilnError(f"cannot start {argv[0]}: {error.strerror}") from error
         _running.add(process)
@@ -94,11 +82,5 @@ def stop_all() -> None:
     global _stopping
     with _lock:
         _stopping = True
-        processes = list(_running)
-    for process in processes:
-        process.kill()
-
-
-def _last_lines(data: bytes | None) -> str:
-    lines = (data or b"").decode(errors="replace").strip().splitlines()
-    return " / ".join(line.strip() for line in lines[-3:])
+        for process in _running:
+            process.kill()

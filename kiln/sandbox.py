@@ -1,7 +1,7 @@
 """The sandbox: bubblewrap round a tools tree, with nothing of the host but what is mounted.
 
-The tools tree is ``/``, read-only; user, process, host name, message queue and (unless asked) network name spaces are
-new; inside, one is uid 0 of a world that holds nothing to harm.
+The tools tree is ``/``, read-only; all name spaces are new, so there is no network; inside, one is uid 0 of a world
+that holds nothing to harm.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from kiln import process
 from kiln.errors import KilnError
@@ -28,11 +29,6 @@ class Mount:
     source: Path
     target: str
     writable: bool = False
-    device: bool = False
-
-    def words(self) -> list[str]:
-        option = "--dev-bind" if self.device else "--bind" if self.writable else "--ro-bind"
-        return [option, os.fspath(self.source), self.target]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,6 @@ class Sandbox:
     mounts: tuple[Mount, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
-    network: bool = False
 
     def with_mounts(self, mounts: Sequence[Mount]) -> "Sandbox":
         return replace(self, mounts=(*self.mounts, *mounts))
@@ -56,8 +51,6 @@ class Sandbox:
         words = [*self.launcher, "--unshare-all", "--die-with-parent"]
         if not interactive:
             words.append("--new-session")
-        if self.network:
-            words.append("--share-net")
         # fmt: off
         words += [
             "--uid", "0", "--gid", "0",
@@ -71,25 +64,17 @@ class Sandbox:
         ]
         # fmt: on
         for mount in self.mounts:
-            words += mount.words()
+            words += ["--bind" if mount.writable else "--ro-bind", os.fspath(mount.source), mount.target]
         environment = {"PATH": PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/tmp"} | dict(self.env)
         for name, value in sorted(environment.items()):
             words += ["--setenv", name, value]
         return [*words, "--chdir", self.cwd, "--", *command]
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        log: Path | None = None,
-        input: bytes | None = None,
-        interactive: bool = False,
-        pass_fds: Sequence[int] = (),
-    ) -> bytes:
-        """Run ``command`` inside; see ``process.run``."""
+    def run(self, command: Sequence[str], *, interactive: bool = False, **options: Any) -> bytes:
+        """Run ``command`` inside; ``options`` are those of ``process.run``."""
         argv = self.argv(command, interactive=interactive)
         # bubblewrap itself needs none of our environment, and what it does not get cannot leak.
-        return process.run(argv, env={}, log=log, input=input, interactive=interactive, pass_fds=pass_fds)
+        return process.run(argv, env={}, interactive=interactive, **options)
 
 
 def launcher(tree: Path | None) -> tuple[str, ...]:
@@ -99,51 +84,30 @@ def launcher(tree: Path | None) -> tuple[str, ...]:
         return (own,)
     if tree is None:
         raise KilnError("this machine has no bubblewrap, and the tools tree that brings one is not here yet")
-    libraries = tree / "usr/lib/x86_64-linux-gnu"
-    return (
-        os.fspath(libraries / "ld-linux-x86-64.so.2"),
-        "--library-path",
-        os.fspath(libraries),
-        os.fspath(tree / "usr/bin/bwrap"),
-    )
-
-
-def problem(launcher: Sequence[str]) -> tuple[str, str] | None:
-    """What keeps bubblewrap from making name spaces here, and the remedy; None where it can."""
-    if platform.machine() != "x86_64":
-        return f"this machine is {platform.machine()}; the tools tree is for x86_64", "build on an x86_64 machine"
-    try:
-        process.run([*launcher, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"], env={})
-    except process.CommandFailed as error:
-        return _explain(error.message)
-    return None
-
-
-def _explain(message: str) -> tuple[str, str]:
-    for name, bad, good in (
-        ("kernel.unprivileged_userns_clone", "0", "1"),
-        ("user.max_user_namespaces", "0", "15000"),
-        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-    ):
-        if _sysctl(name) == bad:
-            return f"user name spaces are forbidden here: {name} = {bad}", f"as root: sysctl -w {name}={good}"
-    return (
-        f"the sandbox cannot start ({message})",
-        "in a container, allow user name spaces: --security-opt seccomp=unconfined"
-        " --security-opt apparmor=unconfined --security-opt systempaths=unconfined",
-    )
+    libraries = f"{tree}/usr/lib/x86_64-linux-gnu"
+    return (f"{libraries}/ld-linux-x86-64.so.2", "--library-path", libraries, f"{tree}/usr/bin/bwrap")
 
 
 @cache
 def require(launcher: tuple[str, ...]) -> None:
-    """Raise KilnError where the sandbox cannot work on this machine."""
-    found = problem(launcher)
-    if found:
-        raise KilnError(found[0], hint=found[1])
-
-
-def _sysctl(name: str) -> str | None:
+    """Raise KilnError, with the remedy, where bubblewrap cannot make name spaces here."""
+    if platform.machine() != "x86_64":
+        message = f"this machine is {platform.machine()}; the tools tree is for x86_64"
+        raise KilnError(message, hint="build on an x86_64 machine")
     try:
-        return Path("/proc/sys", name.replace(".", "/")).read_text().strip()
-    except OSError:
-        return None
+        process.run([*launcher, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--", "/bin/true"], env={})
+    except process.CommandFailed as error:
+        for name, bad, good in (
+            ("kernel.unprivileged_userns_clone", "0", "1"),
+            ("user.max_user_namespaces", "0", "15000"),
+            ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+        ):
+            setting = Path("/proc/sys", name.replace(".", "/"))
+            if os.access(setting, os.R_OK) and setting.read_text().strip() == bad:
+                message = f"user name spaces are forbidden here: {name} = {bad}"
+                raise KilnError(message, hint=f"as root: sysctl -w {name}={good}") from error
+        raise KilnError(
+            f"the sandbox cannot start ({error.message})",
+            hint="in a container, allow user name spaces: --security-opt seccomp=unconfined"
+            " --security-opt apparmor=unconfined --security-opt systempaths=unconfined",
+        ) from error

@@ -3,13 +3,15 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kiln import process
 from kiln.errors import KilnError
 from kiln.jobs import Jobserver
-from kiln.recipe.step import file_digests, shell
+from kiln.recipe.package import Package
+from kiln.recipe.step import Step, file_digests, shell
 from kiln.sandbox import Mount, Sandbox
 from kiln.source.tree import Patched, SourceTree
 from kiln.store import EPOCH, Entry, Store, Work
@@ -24,6 +26,16 @@ class BuildFailed(KilnError):
     """A command of a phase failed; carries what the user needs to go on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What all stages are built with; ``logs`` is the folder where a user looks for them."""
+
+    store: Store
+    tools: Tools
+    jobserver: Jobserver
+    logs: Path
+
+
 class Stage(Target):
     """One stage of a package for a board: recorded phases, and what they may see.
 
@@ -32,41 +44,29 @@ class Stage(Target):
 
     def __init__(
         self,
-        *,
-        package: str,
+        package: Package,
         version: str,
         stage: str,
-        doc: str,
-        phases: Mapping[str, list[dict[str, Any]]],
-        files: Mapping[str, Path],
+        workshop: Workshop,
+        *,
+        steps: Mapping[str, Step],
         source: SourceTree | Patched | None,
         before: "Stage | None",
         used: Sequence["Stage"],
         libs: Sequence["Stage"],
-        tools: Tools,
-        store: Store,
-        jobserver: Jobserver,
-        logs: Path,
     ) -> None:
-        super().__init__(store)
-        self.package = package
-        self.stage = stage
-        self.id = f"{package}:{stage}"
-        self.name = package if stage == "build" else f"{package}-{stage}"
+        super().__init__(workshop.store)
+        self.package = package.name
+        self.id = f"{package.name}:{stage}"
+        self.name = package.name if stage == "build" else f"{package.name}-{stage}"
         self.version = version
-        self.doc = doc
-        self.phases = phases
-        self.source = source
-        self.before = before
-        self.used = tuple(used)
-        self.libs = tuple(libs)
-        sources = (source,) if source else ()
-        befores = (before,) if before else ()
-        self.deps = (tools["sandbox"], tools["build"], *sources, *befores, *used, *libs)
-        self._files = files
-        self._tools = tools
-        self._jobserver = jobserver
-        self._logs = logs
+        self.doc = f"{package.summary}, {version}"
+        self.phases = {phase: step.actions for phase, step in steps.items()}
+        self.source, self.before, self.used, self.libs = source, before, used, libs
+        tools = workshop.tools
+        self.deps = (tools["sandbox"], tools["build"], *filter(None, (source, before)), *used, *libs)
+        self._files = {name: path for step in steps.values() for name, path in step.files.items()}
+        self._tools, self._jobserver, self._logs = tools, workshop.jobserver, workshop.logs
 
     def inputs(self) -> dict[str, Any] | None:
         contents = self.source.contents() if self.source else [None]

@@ -39,7 +39,6 @@ class Entry:
     digest: str
     inputs: dict[str, Any]
     notes: dict[str, Any]
-    seconds: float
 
     @property
     def root(self) -> Path:
@@ -88,7 +87,7 @@ class Store:
         return self.path / f"{name}-{version}-{key[:12]}"
 
     def work_path(self, name: str, version: str, key: str) -> Path:
-        return self.path / "work" / f"{name}-{version}-{key[:12]}"
+        return self.path / "work" / self.entry_path(name, version, key).name
 
     def find(self, name: str, version: str, key: str) -> Entry | None:
         """The entry of that key; None where there is none, or what is there is not whole."""
@@ -97,8 +96,8 @@ class Store:
 
     def entries(self, name: str) -> Iterator[Entry]:
         """All entries of a name, newest first, whatever their version."""
-        for path in sorted(self.path.glob(f"{name}-*"), key=_published, reverse=True):
-            entry = _read(path)
+        for stamp in sorted(self.path.glob(f"{name}-*/stamp.json"), key=os.path.getmtime, reverse=True):
+            entry = _read(stamp.parent)
             if entry and entry.inputs.get("name") == name:
                 yield entry
 
@@ -128,30 +127,33 @@ class Store:
             started = time.monotonic()
             notes = fill(work)
             seal(work.root, file_mode)
-            stamp = {
-                "schema": _SCHEMA,
-                "key": key,
-                "digest": digest.of_tree(work.root).hash,
-                "inputs": inputs,
-                "notes": notes,
-                "seconds": round(time.monotonic() - started, 1),
-            }
-            _write_stamp(work.path / "entry/stamp.json", stamp)
+            tree = digest.of_tree(work.root).hash
+            seconds = round(time.monotonic() - started, 1)
+            made = {"key": key, "digest": tree, "inputs": inputs, "notes": notes, "seconds": seconds}
+            with (work.path / "entry/stamp.json").open("w") as file:
+                json.dump({"schema": _SCHEMA} | made, file, indent=1, sort_keys=True)
+                file.flush()
+                os.fsync(file.fileno())
             place = self.entry_path(name, version, key)
             remove(place)
             (work.path / "entry").rename(place)
             remove(work.path)
         except OSError as error:
             remove(work.path)
-            raise _disk_error(error, self.path) from error
+            hint = None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+                free = shutil.disk_usage(self.path).free / 1e9 if self.path.exists() else 0.0
+                hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
+            message = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+            raise KilnError(message, where=os.fspath(self.path), hint=hint) from error
         entry = _read(place)
         assert entry
         return entry
 
     def drop(self, name: str, version: str, key: str) -> bool:
         """Remove an entry and what a failed build of it left; tells whether there was anything."""
-        paths = [self.entry_path(name, version, key), self.work_path(name, version, key)]
-        there = [path for path in paths if path.exists()]
+        places = (self.entry_path(name, version, key), self.work_path(name, version, key))
+        there = [path for path in places if path.exists()]
         for path in there:
             remove(path)
         return bool(there)
@@ -194,14 +196,12 @@ def seal(root: Path, file_mode: int = 0o444) -> None:
 
 def remove(path: Path) -> None:
     """Remove a tree, sealed or not; nothing happens where there is none."""
-    if not os.path.lexists(path):
-        return
     if path.is_dir() and not path.is_symlink():
         for folder, _, _ in os.walk(path):
             os.chmod(folder, 0o755)
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Entry | None:
@@ -209,36 +209,6 @@ def _read(path: Path) -> Entry | None:
         stamp = json.loads((path / "stamp.json").read_bytes())
         if stamp["schema"] != _SCHEMA or not (path / "root").is_dir():
             return None
-        return Entry(
-            path=path,
-            key=stamp["key"],
-            digest=stamp["digest"],
-            inputs=stamp["inputs"],
-            notes=stamp["notes"],
-            seconds=stamp["seconds"],
-        )
+        return Entry(path=path, **{name: stamp[name] for name in ("key", "digest", "inputs", "notes")})
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _published(path: Path) -> float:
-    try:
-        return (path / "stamp.json").stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _write_stamp(path: Path, stamp: dict[str, Any]) -> None:
-    with path.open("w") as file:
-        json.dump(stamp, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _disk_error(error: OSError, store: Path) -> KilnError:
-    hint = None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-        free = shutil.disk_usage(store).free / 1e9 if store.exists() else 0.0
-        hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
-    what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-    return KilnError(what, where=os.fspath(store), hint=hint)

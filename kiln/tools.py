@@ -3,14 +3,15 @@
 import json
 import lzma
 import os
+import re
 import shutil
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,11 +20,24 @@ from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source import debian
 from kiln.source.download import download
+from kiln.source.unpack import write
 from kiln.store import Store, Work
 from kiln.target import Target
 
 DECLARATION = Path(__file__).with_name("tools.toml")
 LOCK = Path(__file__).with_name("tools.lock")
+
+# apt on its own, with the machine's keys and nothing of its state.
+_APT = """
+Dir::State "{folder}/state";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache";
+Dir::Etc::sourcelist "{folder}/sources.list";
+Dir::Etc::sourceparts "{folder}/none";
+APT::Install-Recommends "false";
+APT::Architecture "amd64";
+APT::Architectures "amd64";
+"""
 
 # Debian's own merge of /bin, /lib and /sbin into /usr is the work of a maintainer script.
 _MERGED = ("bin", "lib", "lib64", "sbin")
@@ -78,8 +92,7 @@ class Tools:
 
     def launcher(self) -> tuple[str, ...]:
         """How bubblewrap is started here. Raises KilnError where this machine forbids its name spaces."""
-        entry = None if shutil.which("bwrap") else self["sandbox"].built()
-        found = sandbox.launcher(entry.root if entry else None)
+        found = sandbox.launcher(None if shutil.which("bwrap") else self["sandbox"].built().root)
         sandbox.require(found)
         return found
 
@@ -90,8 +103,7 @@ class Tools:
     def renew(self) -> list[str]:
         """Write the lock anew with what the archive holds today; returns a line for each change."""
         before = {pin.name: pin.version for pin in self.pins} if self._lock.exists() else {}
-        wanted = {name: chosen["packages"] for name, chosen in self._declared["sets"].items()}
-        pins = resolve(wanted, release=self._declared["release"], archive=_archives(self._settings.archive)[0])
+        pins = _resolve(self._declared, debian.archives(self._settings.archive)[0])
         self._lock.write_text("[\n" + ",\n".join(json.dumps(asdict(pin)) for pin in pins) + "\n]\n")
         after = {pin.name: pin.version for pin in pins}
         changed = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
@@ -134,12 +146,14 @@ class ToolsTree(Target):
             for done, (pin, result) in enumerate(zip(pins, unpacked, strict=True), 1):
                 result.result()
                 work.note(f"{done} of {len(pins)} packages, {pin.name} {pin.version}")
-        for path, text in self._inputs["files"].items():
-            (work.root / path).parent.mkdir(parents=True, exist_ok=True)
-            (work.root / path).write_text(text)
-        for path, target in self._inputs["links"].items():
-            if not (work.root / path).is_symlink() and (work.root / path).parent.joinpath(target).exists():
-                (work.root / path).symlink_to(target)
+        for name, text in self._inputs["files"].items():
+            place = work.root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        for name, target in self._inputs["links"].items():
+            place = work.root / name
+            if not place.is_symlink() and (place.parent / target).exists():
+                place.symlink_to(target)
         for name in self._inputs["folders"]:
             (work.root / name).mkdir(exist_ok=True)
         return {}
@@ -150,7 +164,7 @@ def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
     if path.exists():
         return path
     failures = []
-    for base in _archives(settings.archive):
+    for base in debian.archives(settings.archive):
         try:
             download(f"{base}/{pin.path}", path, sha256=pin.sha256)
             return path
@@ -162,37 +176,21 @@ def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
     )
 
 
-@cache
-def _archives(setting: str | None) -> tuple[str, ...]:
-    """Asked of apt once, and not by each of a hundred downloads."""
-    return debian.archives(setting)
-
-
 def _unpack(deb: Path, root: Path, exclude: list[str]) -> None:
     """Unpack a Debian package below ``root``: no maintainer script runs, no owner or special bit is kept."""
-    made: set[str] = set()
     with deb.open("rb") as file, tarfile.open(fileobj=_data_member(file, deb), mode="r|") as archive:
         for member in archive:
             path = _merged(member.name)
             if not path or path.startswith(tuple(exclude)):
                 continue
             place = os.path.join(root, path)
-            parent = os.path.dirname(place)
-            if parent not in made:
-                os.makedirs(parent, exist_ok=True)
-                made.add(parent)
-            if member.isdir():
-                os.makedirs(place, exist_ok=True)
-            elif member.issym():
+            os.makedirs(place if member.isdir() else os.path.dirname(place), exist_ok=True)
+            if member.issym():
                 os.symlink(member.linkname, place)
             elif member.islnk():
                 os.link(os.path.join(root, _merged(member.linkname)), place)
             elif member.isreg():
-                source = archive.extractfile(member)
-                assert source
-                with open(place, "wb") as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-                os.chmod(place, 0o755 if member.mode & 0o111 else 0o644)
+                write(archive, member, place)
 
 
 def _merged(name: str) -> str:
@@ -215,48 +213,30 @@ def _data_member(file: BinaryIO, deb: Path) -> BinaryIO:
     raise KilnError("holds no data.tar.xz", where=os.fspath(deb))
 
 
-def resolve(wanted: Mapping[str, Iterable[str]], *, release: str, archive: str) -> list[Pin]:
-    """The packages of each set and all that they need, found by apt's solver in ``main`` alone.
-
-    Needs a machine with apt; touches nothing of its state.
-    """
+def _resolve(declared: Mapping[str, Any], archive: str) -> list[Pin]:
+    """The packages of each declared set and all that they need, found by apt's solver in ``main`` alone."""
     if not shutil.which("apt-get"):
         raise KilnError("renewing the lock needs apt", hint="run `doit tools:lock` on a Debian machine or container")
     with tempfile.TemporaryDirectory() as folder:
-        env = _apt(Path(folder), release, archive)
+        for name in ("state/lists/partial", "cache/archives/partial"):
+            os.makedirs(f"{folder}/{name}")
+        Path(folder, "status").touch()
+        Path(folder, "sources.list").write_text(f"deb {archive} {declared['release']} main\n")
+        Path(folder, "apt.conf").write_text(_APT.format(folder=folder))
+        env = dict(os.environ) | {"APT_CONFIG": f"{folder}/apt.conf", "LC_ALL": "C"}
         process.run(["apt-get", "update", "-q"], env=env)
         members: dict[str, list[str]] = {}
-        for name, packages in wanted.items():
+        for name, chosen in declared["sets"].items():
             try:
-                out = process.run(["apt-get", "install", "-s", "-q", *packages], env=env).decode()
+                out = process.run(["apt-get", "install", "-s", "-q", *chosen["packages"]], env=env).decode()
             except process.CommandFailed as error:
                 raise KilnError(error.message, where=f"{DECLARATION.name}, set {name}") from error
-            for line in out.splitlines():
-                if line.startswith("Inst "):
-                    members.setdefault(line.split()[1], []).append(name)
+            for package in re.findall(r"(?m)^Inst (\S+)", out):
+                members.setdefault(package, []).append(name)
         shown = process.run(["apt-cache", "show", "--no-all-versions", *sorted(members)], env=env).decode()
-        return [_pin(stanza, members) for stanza in sorted(shown.strip().split("\n\n"))]
-
-
-def _apt(folder: Path, release: str, archive: str) -> dict[str, str]:
-    for name in ("state/lists/partial", "cache/archives/partial", "etc"):
-        (folder / name).mkdir(parents=True)
-    (folder / "status").touch()
-    (folder / "etc/sources.list").write_text(f"deb {archive} {release} main\n")
-    values = {
-        "Dir::State": "state",
-        "Dir::State::status": "status",
-        "Dir::Cache": "cache",
-        "Dir::Etc::sourcelist": "etc/sources.list",
-        "Dir::Etc::sourceparts": "none",
-    }
-    lines = [f'{name} "{folder / value}";' for name, value in values.items()]
-    lines += ['APT::Install-Recommends "false";', 'APT::Architecture "amd64";', 'APT::Architectures "amd64";']
-    (folder / "apt.conf").write_text("\n".join(lines))
-    return dict(os.environ) | {"APT_CONFIG": os.fspath(folder / "apt.conf"), "LC_ALL": "C"}
-
-
-def _pin(stanza: str, members: Mapping[str, list[str]]) -> Pin:
-    fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-    name, version, path, sha256 = (fields[key] for key in ("Package", "Version", "Filename", "SHA256"))
-    return Pin(name=name, version=version, path=path, sha256=sha256, sets=tuple(members[name]))
+    pins = []
+    for stanza in sorted(shown.strip().split("\n\n")):
+        fields = dict(re.findall(r"(?m)^(\S+): (.*)$", stanza))
+        name, version, path, sha256 = (fields[key] for key in ("Package", "Version", "Filename", "SHA256"))
+        pins.append(Pin(name=name, version=version, path=path, sha256=sha256, sets=tuple(members[name])))
+    return pins

@@ -21,7 +21,6 @@ from kiln.vm.qemu import Boot, command, find_program, kvm_works
 
 ROADS = ("cpio", "ext4", "disk")
 
-
 # A boot under emulation on a busy machine, in seconds, and how long it may say nothing.
 _TIMEOUT = 180.0
 _SILENCE = 60.0
@@ -69,7 +68,7 @@ def _boot(graph: Graph, road: str, append: str, scratch: Path) -> Boot:
     if road == "ext4":
         return Boot(kernel=kernel, drive=files["rootfs.ext4"], cmdline=f"{cmdline} root=/dev/vda rootwait")
     disk = files["disk.img"]
-    return Boot(drive=graph.disk.copy_with(append, scratch) if append else disk)
+    return Boot(drive=graph.image.disk.copy_with(append, scratch) if append else disk)
 
 
 def doctor(graph: Graph) -> None:
@@ -116,12 +115,19 @@ def shell(graph: Graph, *names: str) -> None:
         print(f"{stage.id} did not fail; this is its sandbox before the first phase")
     print(f"to run a phase: sh /inputs/run.sh {' '.join(phases)}")
     sys.stdout.flush()
-    env = {"PS1": f"{stage.id} $ ", "TERM": "linux"}
+    env = _terminal(graph) | {"PS1": f"{stage.id} $ "}
     try:
         stage.sandbox(work).with_env(env).run(["bash", "--norc", "-i"], interactive=True)
     except process.CommandFailed as error:
         if error.status < 0:
             raise
+
+
+def _terminal(graph: Graph) -> dict[str, str]:
+    """The user's kind of terminal, where the tools know it."""
+    name = os.environ.get("TERM") or "linux"
+    known = graph.tools["build"].built().root / "usr/lib/terminfo" / name[0] / name
+    return {"TERM": name if known.exists() else "xterm"}
 
 
 def menuconfig(graph: Graph, name: str) -> None:
@@ -139,7 +145,7 @@ def menuconfig(graph: Graph, name: str) -> None:
     config = work.folder("build") / ".config"
     shutil.copyfile(before, config)
     command = ["make", "-C", "/src", "O=/build", *package.flags(graph.board), "menuconfig"]
-    stage.sandbox(work).with_env({"TERM": "linux"}).run(command, interactive=True)
+    stage.sandbox(work).with_env(_terminal(graph)).run(command, interactive=True)
     changed = kconfig.difference(kconfig.parse(before.read_text()), kconfig.parse(config.read_text()))
     file = graph.board.files / name / "menuconfig.config"
     shutil.rmtree(work.path, ignore_errors=True)

@@ -41,15 +41,15 @@ def show(what: str, value: str) -> None:
 def overlay_edit() -> float:
     """From a new file in the board's overlay to a new disk."""
     note = ROOT / "board/qemu-x86_64/overlay/bench"
-    had_overlay = note.parent.exists()
-    note.parent.mkdir(exist_ok=True)
+    made = [folder for folder in (note.parent, note.parent.parent) if not folder.exists()]
+    note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(f"{time.time()}\n")
     try:
         return doit("disk")
     finally:
         note.unlink()
-        if not had_overlay:
-            note.parent.rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 def boot() -> float:

@@ -55,7 +55,7 @@ def test_dependencies_come_first(graph: Graph) -> None:
 
 def test_the_image_is_made_of_what_is_needed_at_run_time(graph: Graph) -> None:
     assert graph.runtime() == ["app", "data"]
-    assert ids(graph.rootfs.deps) == ["app:build", "data:build"]
+    assert ids(graph.image.deps[0].deps) == ["app:build", "data:build"]
     closure = set(ids(graph.image.closure))
     assert {"lib:build", "tool:build", "app:fetch", "rootfs", "cpio", "ext4", "tar", "disk", "linux:build"} < closure
     assert not closure & {"spare:build", "spare:fetch", "tools:vm"}

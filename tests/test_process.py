@@ -14,9 +14,8 @@ def test_standard_output_comes_back() -> None:
     assert process.run(["cat"]) == b""
 
 
-def test_environment_and_folder_are_those_given(tmp_path: Path) -> None:
+def test_the_environment_is_the_given_one() -> None:
     assert process.run(["/usr/bin/env"], env={"A": "b"}) == b"A=b\n"
-    assert process.run(["pwd"], cwd=tmp_path).decode().strip() == str(tmp_path.resolve())
 
 
 def test_both_streams_go_to_the_end_of_a_log(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from kiln.digest import of_tree
 from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source.debian import pool_path
-from kiln.source.fetch import Fetched, fetch
+from kiln.source.fetch import fetch
 from kiln.source.pins import Archive, Debian, Git
 from tests.servers import Repository, Server, serve, tarball_of
 
@@ -45,7 +46,8 @@ def content(tmp_path: Path) -> str:
     """The digest of the files, by way of a local archive without a content pin."""
     (tmp_path / "x.tar.gz").write_bytes(BALL)
     source = Archive(str(tmp_path / "x.tar.gz"), sha256=SHA)
-    return fetch(source, into=tmp_path / "first", settings=Settings.read(tmp_path / "other", {})).content
+    fetch(source, into=tmp_path / "first", settings=Settings.read(tmp_path / "other", {}))
+    return of_tree(tmp_path / "first").hash
 
 
 def dead(content: str, *mirrors: Archive | Debian) -> Git:
@@ -60,7 +62,8 @@ def test_a_git_tag_and_an_archive_satisfy_one_pin(tmp_path: Path, settings: Sett
     repository = Repository(tmp_path / "x.git")
     commit = repository.commit(FILES | {".gitignore": "*.o", ".gitattributes": "a.c ident"}, tag="v1", annotated=True)
     source = Git(repository.url, tag="v1", commit=commit, content=f"sha256:{content}")
-    assert fetch(source, into=into, settings=settings) == Fetched(content, f"git {repository.url} v1", 0)
+    assert fetch(source, into=into, settings=settings) == f"git {repository.url} v1"
+    assert of_tree(into).hash == content
     assert sorted(os.listdir(into)) == ["a.c", "bin", "link"]
 
 
@@ -68,8 +71,9 @@ def test_where_upstream_fails_the_debian_archive_has_it(
     server: Server, settings: Settings, content: str, into: Path
 ) -> None:
     server.add(f"/debian/{pool_path(NAME)}", BALL)
-    fetched = fetch(dead(content, Debian(NAME, sha256=SHA)), into=into, settings=settings)
-    assert fetched == Fetched(content, f"Debian archive {server.url}/debian/{pool_path(NAME)}", 0)
+    place = fetch(dead(content, Debian(NAME, sha256=SHA)), into=into, settings=settings)
+    assert place == f"Debian archive {server.url}/debian/{pool_path(NAME)}"
+    assert of_tree(into).hash == content
     assert os.listdir(settings.downloads) == [KEPT]
 
 
@@ -89,8 +93,8 @@ def test_the_downloads_folder_comes_first_whatever_the_origins_order(
     source = Archive(
         f"{server.url}/x.tar.gz", sha256=SHA, content=f"sha256:{content}", mirrors=[Debian(NAME, sha256=SHA)]
     )
-    fetched = fetch(source, into=into, settings=replace(settings, mirror=f"{server.url}/mirror"))
-    assert fetched.origin == f"downloads folder {settings.downloads / KEPT}"
+    place = fetch(source, into=into, settings=replace(settings, mirror=f"{server.url}/mirror"))
+    assert place == f"downloads folder {settings.downloads / KEPT}"
     assert server.asked == []
 
 
@@ -99,10 +103,10 @@ def test_then_the_mirror_then_upstream(server: Server, settings: Settings, conte
     server.add(f"/mirror/sha256/{SHA}", BALL)
     source = Archive(f"{server.url}/up/x.tar.gz", sha256=SHA, content=f"sha256:{content}")
     settings = replace(settings, mirror=f"{server.url}/mirror/")
-    assert fetch(source, into=into, settings=settings).origin == f"mirror {server.url}/mirror/sha256/{SHA}"
+    assert fetch(source, into=into, settings=settings) == f"mirror {server.url}/mirror/sha256/{SHA}"
     del server.files[f"/mirror/sha256/{SHA}"]
     (settings.downloads / f"{SHA[:12]}-x.tar.gz").unlink()
-    assert fetch(source, into=into, settings=settings).origin == f"archive {server.url}/up/x.tar.gz"
+    assert fetch(source, into=into, settings=settings) == f"archive {server.url}/up/x.tar.gz"
     assert paths(server)[2:] == ["/mirror/x.tar.gz", f"/mirror/sha256/{SHA}", "/up/x.tar.gz"]
 
 
@@ -110,8 +114,8 @@ def test_a_folder_can_be_the_mirror(tmp_path: Path, settings: Settings, content:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / NAME).write_bytes(BALL)
     settings = replace(settings, mirror=str(tmp_path / "mirror"))
-    fetched = fetch(dead(content, Debian(NAME, sha256=SHA)), into=into, settings=settings)
-    assert fetched.origin == f"mirror {tmp_path}/mirror/{NAME}"
+    place = fetch(dead(content, Debian(NAME, sha256=SHA)), into=into, settings=settings)
+    assert place == f"mirror {tmp_path}/mirror/{NAME}"
 
 
 def test_a_spoiled_download_is_replaced(server: Server, settings: Settings, content: str, into: Path) -> None:
@@ -126,11 +130,12 @@ def test_a_repack_is_a_variant_of_its_own(
     tmp_path: Path, server: Server, settings: Settings, content: str, into: Path
 ) -> None:
     (tmp_path / "r.tar.gz").write_bytes(REPACK)
-    alone = fetch(Archive(str(tmp_path / "r.tar.gz"), sha256=REPACK_SHA), into=into, settings=settings).content
+    fetch(Archive(str(tmp_path / "r.tar.gz"), sha256=REPACK_SHA), into=into, settings=settings)
+    alone = of_tree(into).hash
     server.add(f"/debian/{pool_path('demo_1+ds.orig.tar.gz')}", REPACK)
     repack = Debian("demo_1+ds.orig.tar.gz", sha256=REPACK_SHA, content=f"sha256:{alone}")
-    fetched = fetch(dead(content, Debian(NAME, sha256=SHA), repack), into=into, settings=settings)
-    assert (fetched.content, fetched.variant) == (alone, 1)
+    fetch(dead(content, Debian(NAME, sha256=SHA), repack), into=into, settings=settings)
+    assert of_tree(into).hash == alone
     assert os.listdir(into) == ["a.c"]
 
 
@@ -145,7 +150,7 @@ def test_other_files_than_the_pins_are_not_taken_and_asked_for_once(
         content=f"sha256:{content}",
         mirrors=[Debian(NAME, sha256=SHA)],
     )
-    assert fetch(source, into=into, settings=settings).origin.startswith("Debian archive")
+    assert fetch(source, into=into, settings=settings).startswith("Debian archive")
     assert sorted(os.listdir(into)) == ["a.c", "bin", "link"]
     assert paths(server) == ["/x.tar.gz", f"/debian/{pool_path(NAME)}"]
 

@@ -83,8 +83,14 @@ class Rootfs(Part):
         # The kernel opens the console of an initramfs before anything could mount /dev.
         console = Node(path="dev/console", kind="char", mode=0o600, device=(5, 1), package="board")
         layers.append(("board", [hostname, console]))
-        layers += [(f"overlay:{path.parent.name}", tree_nodes(path, "overlay")) for path in self.board.overlays]
-        return Manifest.merge(layers, owners=self.board.owners)
+        # What a board lays over its packages, it means to win.
+        owners: dict[str, str] = {}
+        for path in self.board.overlays:
+            name = f"overlay:{path.parent.name}"
+            nodes = tree_nodes(path, name)
+            layers.append((name, nodes))
+            owners |= {node.path: name for node in nodes if node.kind != "dir"}
+        return Manifest.merge(layers, owners=owners | dict(self.board.owners))
 
     def fill(self, work: Work) -> dict[str, Any]:
         manifest = self.manifest()
@@ -214,11 +220,12 @@ class Disk(Artifact):
 class Image(Part):
     """All of a board's images together, with their checksums, linked into its output folder."""
 
-    def __init__(self, rootfs: Rootfs, kernel: Stage, parts: Sequence[Artifact], output: Path) -> None:
+    def __init__(self, rootfs: Rootfs, kernel: Stage, parts: Sequence[Artifact], disk: Disk, output: Path) -> None:
         doc = f"bootable images of {rootfs.board.name}: kernel, cpio, ext4, tar, disk"
-        super().__init__("image", doc, rootfs.board, rootfs.store, (rootfs, kernel, *parts))
+        super().__init__("image", doc, rootfs.board, rootfs.store, (rootfs, kernel, *parts, disk))
+        self.disk = disk
         self._kernel = kernel
-        self._parts = (rootfs, *parts)
+        self._parts = (rootfs, *parts, disk)
         self._output = output
         self.place = f"{os.path.relpath(output)}/"
 
@@ -256,6 +263,12 @@ class Image(Part):
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(target)
             fresh.rename(path)
+
+    def clean(self) -> bool:
+        for path in self._output.glob("*"):
+            if path.is_symlink():
+                path.unlink()
+        return super().clean()
 
     def built(self) -> Entry:
         entry = super().entry()

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from kiln import process
@@ -12,19 +13,18 @@ from kiln.errors import KilnError
 _SUITE = re.compile(
     r"(bullseye|bookworm|trixie|forky|duke|sid|(old)*stable|testing|unstable)([-/](security|updates|proposed-updates))?/?"
 )
+_LINE = re.compile(r"(?m)^\s*deb(?:-src)?\s+(?:\[.*?\]\s+)?(\S+)\s+(\S+)[ \t]+([^#\n]*)")
 
 
+@cache
 def archives(setting: str | None, *, apt: Path = Path("/etc/apt")) -> tuple[str, ...]:
     """Base URLs of Debian archives, without a slash at the end, the main one before a security one.
 
     They come from ``setting`` (separated by blanks) or else from the machine's apt settings in the folder ``apt``.
     Raises KilnError where both name none.
     """
-    if setting:
-        found = setting.split()
-    else:
-        known = list(_known(apt)) or list(_declared(apt))
-        found = [url for _, url in sorted(known, key=lambda entry: "security" in entry[0])]
+    known = [] if setting else list(_known(apt)) or list(_declared(apt))
+    found = setting.split() if setting else [url for _, url in sorted(known, key=lambda it: "security" in it[0])]
     if not found:
         raise KilnError(
             "no Debian archive is known: neither KILN_DEBIAN nor apt's settings name one",
@@ -51,8 +51,7 @@ def _known(apt: Path) -> Iterator[tuple[str, str]]:
     except KilnError:
         return
     for line in lines.decode().splitlines():
-        origin, _, rest = line.partition("|")
-        suite, _, url = rest.partition("|")
+        origin, suite, url = line.split("|", 2)
         if origin == "Debian":
             yield suite, url
 
@@ -63,14 +62,10 @@ def _declared(apt: Path) -> Iterator[tuple[str, str]]:
         if path.suffix not in (".list", ".sources") or not os.access(path, os.R_OK):
             continue
         text = re.sub(r"(?m)^\s*#.*\n?", "", path.read_text(errors="replace"))
-        for urls, suites, components in _lines(text) if path.suffix == ".list" else _stanzas(text):
+        for urls, suites, components in _LINE.findall(text) if path.suffix == ".list" else _stanzas(text):
             for suite in suites.split():
                 if _SUITE.fullmatch(suite) and "main" in components.split():
                     yield from ((suite, url) for url in urls.split())
-
-
-def _lines(text: str) -> Iterator[tuple[str, str, str]]:
-    yield from re.findall(r"(?m)^\s*deb(?:-src)?\s+(?:\[.*?\]\s+)?(\S+)\s+(\S+)[ \t]+([^#\n]*)", text)
 
 
 def _stanzas(text: str) -> Iterator[tuple[str, str, str]]:

@@ -38,7 +38,7 @@ def download(url: str, path: Path, *, sha256: str, report: Report | None = None)
             shutil.copyfile(Path(unquote(parts.path) if parts.scheme else url).expanduser(), part)
         else:
             _transfer(url, part, report)
-        _note(part).unlink(missing_ok=True)
+        part.with_suffix(".from").unlink(missing_ok=True)
         found = digest.of_file(part).hash
         if found != sha256:
             part.unlink()
@@ -71,14 +71,14 @@ def _transfer(url: str, part: Path, report: Report | None) -> None:
         raise_on_status=False,
     )
     with requests.Session() as session:
-        session.mount("http://", HTTPAdapter(max_retries=retry))
-        session.mount("https://", HTTPAdapter(max_retries=retry))
-        for attempt in range(_ATTEMPTS):
+        for prefix in ("http://", "https://"):
+            session.mount(prefix, HTTPAdapter(max_retries=retry))
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 _take(session, url, part, report)
                 break
             except _Broken as error:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS:
                     raise KilnError(f"broke off {_ATTEMPTS} times: {error}", where=url) from error
             except requests.RequestException as error:
                 raise KilnError(_reason(error), where=url) from error
@@ -88,7 +88,10 @@ def _take(session: "requests.Session", url: str, part: Path, report: Report | No
     """Make ``part`` whole, from where it ends if the server still has the file that it was begun from."""
     from urllib3.exceptions import HTTPError
 
-    done, validator = _begun(part, url)
+    # What ``part`` was begun from: the URL, and the server's name for that state of it, where it has a sure one.
+    note = part.with_suffix(".from")
+    begun, _, validator = note.read_text().partition("\n") if note.exists() and part.exists() else ("", "", "")
+    done = part.stat().st_size if validator and begun == url else 0
     headers = {"Accept-Encoding": "identity"}
     if done:
         headers |= {"Range": f"bytes={done}-", "If-Range": validator}
@@ -99,7 +102,9 @@ def _take(session: "requests.Session", url: str, part: Path, report: Report | No
         elif answer.status_code == 200:
             done, size = 0, answer.headers.get("Content-Length", "*")
             part.write_bytes(b"")
-            _write_note(part, url, answer)
+            tag = answer.headers.get("ETag", "")
+            validator = tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+            note.write_text(f"{url}\n{validator}")
         elif answer.status_code == 416:
             size = None
         else:
@@ -117,28 +122,6 @@ def _take(session: "requests.Session", url: str, part: Path, report: Report | No
                         report(done, total)
             except HTTPError as error:
                 raise _Broken(f"{done} bytes came, then: {_reason(error)}") from error
-
-
-def _note(part: Path) -> Path:
-    """Where it is written down what ``part`` was begun from: the URL, and the server's name for that state of it."""
-    return part.with_suffix(".from")
-
-
-def _begun(part: Path, url: str) -> tuple[int, str]:
-    """How many bytes are there that ``url`` can add to, and the server's name for the file that they are from."""
-    if not (part.exists() and _note(part).exists()):
-        return 0, ""
-    begun_from, _, validator = _note(part).read_text().partition("\n")
-    return (part.stat().st_size, validator) if begun_from == url else (0, "")
-
-
-def _write_note(part: Path, url: str, answer: "requests.Response") -> None:
-    tag = answer.headers.get("ETag", "")
-    validator = tag if tag.startswith('"') else answer.headers.get("Last-Modified")
-    if validator:
-        _note(part).write_text(f"{url}\n{validator}")
-    else:
-        _note(part).unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

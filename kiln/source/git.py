@@ -9,12 +9,7 @@ from kiln import process
 from kiln.errors import KilnError
 
 # No user's or machine's settings, and an end to a transfer that stands still for 30 seconds.
-_OPTIONS = (
-    *("-c", "core.autocrlf=false"),
-    *("-c", "core.attributesFile=/dev/null"),
-    *("-c", "http.lowSpeedLimit=1"),
-    *("-c", "http.lowSpeedTime=30"),
-)
+_CONFIG = ("core.autocrlf=false", "core.attributesFile=/dev/null", "http.lowSpeedLimit=1", "http.lowSpeedTime=30")
 _RAW = "* -text -ident -filter -working-tree-encoding\n"
 
 # What leads git to its own programs or to a server; the rest of GIT_* belongs to whoever started us, such as a hook.
@@ -32,7 +27,14 @@ def checkout(url: str, *, tag: str, commit: str, into: Path) -> None:
             _git(repository, "init", "--quiet", "--bare", "--template=")
             (repository / "info").mkdir()
             (repository / "info/attributes").write_text(_RAW)
-            _fetch(repository, url, f"refs/tags/{tag}")
+            wanted = ("fetch", "--quiet", "--no-tags", url, f"refs/tags/{tag}")
+            try:
+                _git(repository, *wanted, "--depth=1")
+            except process.CommandFailed as error:
+                if "shallow" not in error.message:
+                    raise
+                # A server of plain files has the whole history or nothing.
+                _git(repository, *wanted)
             found = _git(repository, "rev-parse", "FETCH_HEAD^{commit}").decode().strip()
             if found != commit:
                 raise KilnError(f"tag {tag} is commit {found}, expected {commit}")
@@ -41,16 +43,6 @@ def checkout(url: str, *, tag: str, commit: str, into: Path) -> None:
         except KilnError as error:
             error.where = url
             raise
-
-
-def _fetch(repository: Path, url: str, ref: str) -> None:
-    try:
-        _git(repository, "fetch", "--quiet", "--no-tags", "--depth=1", url, ref)
-    except process.CommandFailed as error:
-        if "shallow" not in error.message:
-            raise
-        # A server of plain files has the whole history or nothing.
-        _git(repository, "fetch", "--quiet", "--no-tags", url, ref)
 
 
 def _git(repository: Path, *words: str) -> bytes:
@@ -62,4 +54,5 @@ def _git(repository: Path, *words: str) -> bytes:
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
     }
-    return process.run(["git", f"--git-dir={repository.absolute()}", *_OPTIONS, *words], env=env)
+    options = [word for setting in _CONFIG for word in ("-c", setting)]
+    return process.run(["git", f"--git-dir={repository.absolute()}", *options, *words], env=env)

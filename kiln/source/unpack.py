@@ -9,12 +9,12 @@ import zlib
 from pathlib import Path
 
 from kiln.errors import KilnError
+from kiln.store import remove
 
 # What version control keeps beside the sources: a git tag has it, a release tarball often does not.
 _METADATA = {".git", ".gitattributes", ".gitignore", ".gitmodules"}
 
 _DAMAGE = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)
-_CHUNK = 1 << 20
 
 
 class _Member(tarfile.TarInfo):
@@ -39,23 +39,30 @@ def unpack(archive: Path, into: Path) -> None:
     name = ""
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive, tarinfo=_Member) as tar:
+        with tempfile.TemporaryDirectory(dir=into) as holder, tarfile.open(archive, tarinfo=_Member) as tar:
             links: dict[str, str] = {}
-            tops = set()
             for member in tar:
                 name = member.name
-                path = _inside(name)
-                if path != ".":
-                    tops.add(path.split("/")[0])
-                    _extract(tar, member, into, path, links)
-        top = tops.pop() if len(tops) == 1 else None
-        if top and (into / top).is_dir():
-            _strip(into, into / top)
-            links = {path.partition("/")[2]: target for path, target in links.items()}
-        name = ""
-        _make_links(into, links)
+                _extract(tar, member, holder, _inside(name), links)
+            name = ""
+            for path, target in links.items():
+                os.symlink(target, os.path.join(holder, path))
+            tops = list(os.scandir(holder))
+            lone = len(tops) == 1 and tops[0].is_dir(follow_symlinks=False)
+            root = os.path.realpath(tops[0] if lone else holder)
+            for path, target in links.items():
+                end = os.path.realpath(os.path.join(holder, path))
+                if os.path.isabs(target) or os.path.commonpath([root, end]) != root:
+                    raise KilnError(f"{path} is a link that leads outside, to {target}")
+            for child in os.listdir(root):
+                os.rename(os.path.join(root, child), into / child)
     except _DAMAGE as error:
-        raise _unreadable(archive, error) from error
+        with archive.open("rb") as file:
+            zst = file.read(4) == b"\x28\xb5\x2f\xfd"
+        why = f"is damaged or no tar archive: {str(error).splitlines()[0]}"
+        if zst and "zst" not in tarfile.TarFile.OPEN_METH:
+            why = "is a zst archive, which Python reads since 3.14"
+        raise KilnError(why, where=os.fspath(archive)) from error
     except (OSError, ValueError) as error:
         raise KilnError(f"cannot unpack {name or 'it'}: {error}", where=os.fspath(archive)) from error
     except KilnError as error:
@@ -65,17 +72,20 @@ def unpack(archive: Path, into: Path) -> None:
 
 def normalise(root: Path) -> None:
     """Remove version-control metadata and empty folders, so that a git tag and its tarball give the same tree."""
-    for entry in list(os.scandir(root)):
-        folder = entry.is_dir(follow_symlinks=False)
-        if entry.name in _METADATA:
-            if folder:
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
-        elif folder:
-            normalise(Path(entry.path))
-            if not os.listdir(entry.path):
-                os.rmdir(entry.path)
+    for folder, folders, files in os.walk(root, topdown=False):
+        for name in _METADATA.intersection(folders + files):
+            remove(Path(folder, name))
+        if folder != os.fspath(root) and not os.listdir(folder):
+            os.rmdir(folder)
+
+
+def write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> None:
+    """Write the bytes of a plain file to ``place``, with mode 644 or 755."""
+    source = tar.extractfile(member)
+    assert source
+    file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
+    with os.fdopen(file, "wb", buffering=0) as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def _inside(name: str) -> str:
@@ -87,7 +97,7 @@ def _inside(name: str) -> str:
     return os.path.normpath(name)
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, path: str, links: dict[str, str]) -> None:
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: str, path: str, links: dict[str, str]) -> None:
     """Make one member. Links are only noted in ``links``: as long as there are none, none can be written through."""
     place = os.path.join(into, path)
     if member.isdir():
@@ -105,36 +115,6 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, path: st
         else:
             shutil.copy(os.path.join(into, target), place)
     elif member.isreg():
-        source = tar.extractfile(member)
-        assert source
-        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
-        with os.fdopen(file, "wb", buffering=0) as sink:
-            shutil.copyfileobj(source, sink, _CHUNK)
+        write(tar, member, place)
     else:
         raise KilnError(f"{member.name} is not a file, a folder or a link")
-
-
-def _strip(into: Path, top: Path) -> None:
-    """Move what ``top`` holds up into ``into``."""
-    holder = tempfile.mkdtemp(dir=into)
-    os.rename(top, holder)
-    for name in os.listdir(holder):
-        os.rename(os.path.join(holder, name), into / name)
-    os.rmdir(holder)
-
-
-def _make_links(into: Path, links: dict[str, str]) -> None:
-    for path, target in links.items():
-        os.symlink(target, into / path)
-    root = os.path.realpath(into)
-    for path, target in links.items():
-        if os.path.isabs(target) or os.path.commonpath([root, os.path.realpath(into / path)]) != root:
-            raise KilnError(f"{path} is a link that leads outside, to {target}")
-
-
-def _unreadable(archive: Path, error: Exception) -> KilnError:
-    with archive.open("rb") as file:
-        zst = file.read(4) == b"\x28\xb5\x2f\xfd"
-    if zst and "zst" not in tarfile.TarFile.OPEN_METH:
-        return KilnError("is a zst archive, which Python reads since 3.14", where=os.fspath(archive))
-    return KilnError(f"is damaged or no tar archive: {str(error).splitlines()[0]}", where=os.fspath(archive))
