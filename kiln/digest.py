@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Enough threads to keep two cores reading and hashing; hashlib lets go of the interpreter lock for big buffers.
-_WORKERS = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Digest:
@@ -52,7 +49,7 @@ def of_tree(root: Path) -> Digest:
     """
     paths = [os.path.join(folder, name) for folder, _, files in os.walk(root) for name in files]
     plain = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(4) as pool:  # hashlib lets go of the interpreter lock for big buffers
         known = dict(zip(plain, pool.map(of_file, plain, chunksize=64), strict=True))
     return _directory(os.fspath(root), known)
 

@@ -20,9 +20,8 @@ class CommandFailed(KilnError):
     """A program ended with a status that is not 0."""
 
     def __init__(self, argv: Sequence[str], status: int, output: str = "") -> None:
-        name = os.path.basename(argv[0])
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        super().__init__(f"{name} {how}" + (f": {output}" if output else ""))
+        super().__init__(f"{os.path.basename(argv[0])} {how}" + (f": {output}" if output else ""))
         self.status = status
 
 

@@ -51,18 +51,9 @@ class Sandbox:
         words = [*self.launcher, "--unshare-all", "--die-with-parent"]
         if not interactive:
             words.append("--new-session")
-        # fmt: off
-        words += [
-            "--uid", "0", "--gid", "0",
-            "--cap-drop", "ALL",  # else a build started by root could do what a user's cannot
-            "--hostname", "kiln",
-            "--ro-bind", os.fspath(self.root), "/",
-            "--proc", "/proc",
-            "--dev", "/dev",
-            "--tmpfs", "/tmp",
-            "--clearenv",
-        ]
-        # fmt: on
+        # No capabilities: else a build started by root could do what a user's cannot.
+        words += ["--uid", "0", "--gid", "0", "--cap-drop", "ALL", "--hostname", "kiln", "--clearenv"]
+        words += ["--ro-bind", os.fspath(self.root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
         for mount in self.mounts:
             words += ["--bind" if mount.writable else "--ro-bind", os.fspath(mount.source), mount.target]
         environment = {"PATH": PATH, "LC_ALL": "C", "TZ": "UTC", "HOME": "/tmp"} | dict(self.env)

@@ -62,7 +62,7 @@ class Stage(Target):
         self.version = version
         self.doc = f"{package.summary}, {version}"
         self.phases = {phase: step.actions for phase, step in steps.items()}
-        self.source, self.before, self.used, self.libs = source, before, used, libs
+        self.source, self.before, self.used, self.libs = source, before, tuple(used), tuple(libs)
         tools = workshop.tools
         self.deps = (tools["sandbox"], tools["build"], *filter(None, (source, before)), *used, *libs)
         self._files = {name: path for step in steps.values() for name, path in step.files.items()}

@@ -75,6 +75,9 @@ class Work:
         return path
 
 
+Fill = Callable[[Work], dict[str, Any]]
+
+
 class Store:
     """The entries below one folder."""
 
@@ -101,15 +104,7 @@ class Store:
             if entry and entry.inputs.get("name") == name:
                 yield entry
 
-    def build(
-        self,
-        name: str,
-        version: str,
-        inputs: dict[str, Any],
-        fill: Callable[[Work], dict[str, Any]],
-        *,
-        file_mode: int = 0o444,
-    ) -> Entry:
+    def build(self, name: str, version: str, inputs: dict[str, Any], fill: Fill, *, file_mode: int = 0o444) -> Entry:
         """Let ``fill`` make the files in a fresh work folder, then publish them.
 
         ``fill`` returns notes for the stamp. When it raises, its folder stays for ``doit shell``; when the whole

@@ -135,13 +135,11 @@ class ToolsTree(Target):
 
     def fill(self, work: Work) -> dict[str, Any]:
         pins = [pin for pin in self._tools.pins if self._set in pin.sets]
-        folder = self._settings.downloads / "debian"
-        folder.mkdir(parents=True, exist_ok=True)
         for name in _MERGED:
             (work.root / "usr" / name).mkdir(parents=True)
             (work.root / name).symlink_to(f"usr/{name}")
         with ThreadPoolExecutor(_DOWNLOADS) as fetchers, ThreadPoolExecutor(_UNPACKERS) as unpackers:
-            fetched = fetchers.map(lambda pin: _fetch(pin, folder, self._settings), pins)
+            fetched = fetchers.map(lambda pin: _fetch(pin, self._settings), pins)
             unpacked = [unpackers.submit(_unpack, path, work.root, self._inputs["exclude"]) for path in fetched]
             for done, (pin, result) in enumerate(zip(pins, unpacked, strict=True), 1):
                 result.result()
@@ -159,8 +157,8 @@ class ToolsTree(Target):
         return {}
 
 
-def _fetch(pin: Pin, folder: Path, settings: Settings) -> Path:
-    path = folder / f"{pin.sha256[:12]}-{os.path.basename(pin.path)}"
+def _fetch(pin: Pin, settings: Settings) -> Path:
+    path = settings.downloads / "debian" / f"{pin.sha256[:12]}-{os.path.basename(pin.path)}"
     if path.exists():
         return path
     failures = []

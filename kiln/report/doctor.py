@@ -15,7 +15,6 @@ from kiln.tools import Tools
 
 # What a board's first build takes, in bytes: tools, sources, the kernel's build tree.
 _NEEDED = 6_000_000_000
-_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def _archive(settings: Settings) -> Finding:
 
     try:
         base = debian.archives(settings.archive)[0]
-        requests.head(f"{base}/dists/bookworm/Release", timeout=_SECONDS, allow_redirects=True).raise_for_status()
+        requests.head(f"{base}/dists/bookworm/Release", timeout=10, allow_redirects=True).raise_for_status()
     except KilnError as error:
         return Finding("problem", error.message, error.hint or "")
     except requests.RequestException as error:

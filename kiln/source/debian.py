@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -42,9 +41,7 @@ def pool_path(file: str, *, security: bool = False) -> str:
 
 
 def _known(apt: Path) -> Iterator[tuple[str, str]]:
-    """Code name and URL of the Debian archives whose indexes apt has."""
-    if not shutil.which("apt-get"):
-        return
+    """Code name and URL of the Debian archives whose indexes apt has; none where there is no apt."""
     words = ["-o", f"Dir::Etc::sourcelist={apt}/sources.list", "-o", f"Dir::Etc::sourceparts={apt}/sources.list.d"]
     try:
         lines = process.run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)", *words])

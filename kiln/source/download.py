@@ -21,7 +21,6 @@ TIMEOUTS = (10.0, 30.0)
 
 # How often a transfer that broke off is taken up again before its server is given up.
 _ATTEMPTS = 5
-_CHUNK = 1 << 20
 
 
 def download(url: str, path: Path, *, sha256: str, report: Report | None = None) -> None:
@@ -44,12 +43,10 @@ def download(url: str, path: Path, *, sha256: str, report: Report | None = None)
             part.unlink()
             raise KilnError(f"sha256 is {found}, expected {sha256}", where=url)
         part.rename(path)
-    except OSError as error:
-        room = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "set KILN_DOWNLOADS to a folder on a disk with more room" if room else None
-        raise KilnError(error.strerror or str(error), where=url, hint=hint) from error
-    except ValueError as error:
-        raise KilnError(str(error), where=url) from error
+    except (OSError, ValueError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "set KILN_DOWNLOADS to a folder on a disk with more room" if full else None
+        raise KilnError(getattr(error, "strerror", None) or str(error), where=url, hint=hint) from error
 
 
 class _Broken(Exception):
@@ -115,7 +112,7 @@ def _take(session: "requests.Session", url: str, part: Path, report: Report | No
         total = int(size) if size.isdigit() else None
         with part.open("ab") as file:
             try:
-                while chunk := answer.raw.read1(_CHUNK):
+                while chunk := answer.raw.read1(1 << 20):
                     file.write(chunk)
                     done += len(chunk)
                     if report:

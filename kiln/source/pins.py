@@ -66,7 +66,6 @@ class Archive(_Pin):
 
     @property
     def file(self) -> str:
-        """The name of the file."""
         return re.split(r"[?#]", self.url)[0].rstrip("/").rpartition("/")[2]
 
 
@@ -96,7 +95,4 @@ def variants(source: Source) -> tuple[Variant, ...]:
     groups: dict[str | None, list[Source]] = {source.content: [source]}
     for mirror in () if isinstance(source, Debian) else source.mirrors:
         groups.setdefault(mirror.content or source.content, []).append(mirror)
-    return tuple(
-        Variant(content.removeprefix("sha256:") if content else None, tuple(origins))
-        for content, origins in groups.items()
-    )
+    return tuple(Variant(content and content.removeprefix("sha256:"), tuple(them)) for content, them in groups.items())

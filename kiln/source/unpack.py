@@ -14,8 +14,6 @@ from kiln.store import remove
 # What version control keeps beside the sources: a git tag has it, a release tarball often does not.
 _METADATA = {".git", ".gitattributes", ".gitignore", ".gitmodules"}
 
-_DAMAGE = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error)
-
 
 class _Member(tarfile.TarInfo):
     """A member whose damaged header is an error; tarfile takes it for the end of the archive."""
@@ -56,7 +54,7 @@ def unpack(archive: Path, into: Path) -> None:
                     raise KilnError(f"{path} is a link that leads outside, to {target}")
             for child in os.listdir(root):
                 os.rename(os.path.join(root, child), into / child)
-    except _DAMAGE as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         with archive.open("rb") as file:
             zst = file.read(4) == b"\x28\xb5\x2f\xfd"
         why = f"is damaged or no tar archive: {str(error).splitlines()[0]}"
