@@ -6,7 +6,7 @@ from functools import cached_property
 
 from kiln import board as boards
 from kiln.board import Board
-from kiln.errors import KilnError
+from kiln.errors import KilnError, nearest
 from kiln.image.targets import Archive, Disk, Ext4, Image, Rootfs
 from kiln.jobs import Jobserver
 from kiln.recipe import load as recipe_load
@@ -57,6 +57,8 @@ class Graph:
 
     def result(self, package: str) -> Stage:
         """The stage that holds what a package installs."""
+        if package not in self.recipes:
+            raise KilnError(f"there is no package {package!r}", hint=nearest(package, self.recipes))
         return self.stages(package)["build"]
 
     def source(self, package: str, version: str) -> SourceTree:
@@ -98,9 +100,6 @@ class Graph:
         source = self._source_of(recipe, version)
         tools = (*package.tools, _TOOLCHAIN) if package.libc else package.tools
         libs = (*package.libs, *_LIBC) if package.libc else package.libs
-        for name in (*tools, *libs):
-            if name not in self.recipes:
-                raise KilnError(f"needs the package {name}, and there is none", where=self._file(package.name))
         if package.libc and package.name in (_TOOLCHAIN, *_LIBC):
             hint = "it is what others are compiled with: libc=False"
             raise KilnError("cannot be compiled with itself", where=self._file(package.name), hint=hint)

@@ -161,7 +161,7 @@ class Stage(Target):
         lines = work.log.read_text(errors="replace").splitlines() if work.log.exists() else []
         begun = [line[3:] for line in lines if line.startswith("== ") and line[3:] in self.phases]
         phase = begun[-1] if begun else next(iter(self.phases))
-        (work.path / "failed").write_text(phase)
+        work.failed.write_text(phase)
         spoken = [line for line in lines if line.strip() and not line.startswith(("+ ", "== "))]
         shown = [f"  {_shortened(line)}" for line in spoken[-_SHOWN_LINES:]]
         log = os.path.relpath(self._logs / f"{self.name}.log")

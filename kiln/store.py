@@ -63,6 +63,11 @@ class Work:
     def log(self) -> Path:
         return self.path / "entry/log"
 
+    @property
+    def failed(self) -> Path:
+        """Holds the phase in which a build failed; where it is, the folder is kept for ``doit shell``."""
+        return self.path / "failed"
+
     def note(self, text: str) -> None:
         """Add a line to the log, whose last line is what the progress shows."""
         with self.log.open("a") as log:
@@ -141,6 +146,10 @@ class Store:
                 hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
             message = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
             raise KilnError(message, where=os.fspath(self.path), hint=hint) from error
+        except BaseException:
+            if not work.failed.exists():
+                remove(work.path)
+            raise
         entry = _read(place)
         assert entry
         return entry
@@ -170,7 +179,7 @@ class Store:
             os.pwrite(file, f"process {os.getpid()}\n".encode(), 0)
             self._lock_file = file
             for left in (self.path / "work").glob("*"):
-                if not (left / "failed").exists():
+                if not Work(path=left).failed.exists():
                     remove(left)
 
 

@@ -97,7 +97,7 @@ def shell(graph: Graph, *names: str) -> None:
     if names[0] not in graph.recipes:
         raise KilnError(f"there is no package {names[0]!r}", hint=nearest(names[0], graph.recipes))
     stages = graph.stages(names[0]).values()
-    failed = [stage for stage in stages if stage.key() and (stage.work().path / "failed").exists()]
+    failed = [stage for stage in stages if stage.key() and stage.work().failed.exists()]
     stage = failed[0] if failed else list(stages)[-1]
     missing = [dep.id for dep in stage.deps if not dep.entry()]
     if missing:
@@ -106,12 +106,12 @@ def shell(graph: Graph, *names: str) -> None:
     work = stage.work()
     phases = list(stage.phases)
     if failed:
-        phase = (work.path / "failed").read_text()
+        phase = work.failed.read_text()
         phases = phases[phases.index(phase) :]
         print(f"{stage.id} failed in phase {phase}")
     else:
         work.root.mkdir(parents=True, exist_ok=True)
-        (work.path / "failed").write_text(phases[0])
+        work.failed.write_text(phases[0])
         print(f"{stage.id} did not fail; this is its sandbox before the first phase")
     print(f"to run a phase: sh /inputs/run.sh {' '.join(phases)}")
     sys.stdout.flush()

@@ -228,7 +228,7 @@ MISTAKES = {
     "names as a string": (
         ['tools="make"'],
         "",
-        r"recipe.py:3, package a, tools: expected a tuple of strings, found 'make'\n  one alone is \(\"name\",\)",
+        r"recipe.py:3, package a, tools: expected a tuple of strings, such as \(\"name\",\), found 'make'",
     ),
     "numbers as names": (["libs=(1,)"], "", "recipe.py:3, package a, libs: expected a tuple"),
     "unknown library": (["libs=('linus',)"], "", "recipe.py, libs: there is no package 'linus'\n  did you mean linux"),

@@ -1,14 +1,13 @@
 """Finding recipes: every ``packages/<name>/recipe.py``, checked together."""
 
 import graphlib
-import importlib.util
 import os
 import re
-import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 
 from kiln.errors import KilnError, nearest
 from kiln.recipe.package import Autotools, Kconfig, Package
@@ -55,25 +54,18 @@ def failure(error: Exception, folder: Path) -> KilnError:
         return KilnError(f"there is no field {unknown[1]!r}", where=where, hint=nearest(unknown[1], known))
     missing = re.search(r"(\w+)\.__init__\(\) missing .*arguments?: (.*)", text)
     if missing:
-        return KilnError(
-            f"{missing[1]} lacks {missing[2]}", where=where, hint="docs/add-a-package.md shows what is needed"
-        )
+        hint = "docs/add-a-package.md shows what is needed"
+        return KilnError(f"{missing[1]} lacks {missing[2]}", where=where, hint=hint)
     return KilnError(f"{type(error).__name__}: {text}", where=where)
 
 
 def _package(file: Path) -> Package:
-    name = f"packages.{file.parent.name}.recipe"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # The bytecode cache trusts time stamps, which a restored file can repeat.
-    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    module = ModuleType(f"packages.{file.parent.name}.recipe")
     try:
+        # Not by import, whose bytecode cache trusts time stamps, which a restored file can repeat.
         exec(compile(file.read_bytes(), os.fspath(file), "exec"), module.__dict__)  # noqa: S102
     except Exception as error:
         raise failure(error, file.parent) from error
-    finally:
-        sys.dont_write_bytecode = keep
     found = [value for value in vars(module).values() if isinstance(value, Package)]
     if len(found) != 1 or found[0].name != file.parent.name:
         names = ", ".join(package.name for package in found) or "none"
@@ -85,12 +77,8 @@ def _package(file: Path) -> Package:
 def _check_names(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
     package, file = recipe.package, recipe.folder / "recipe.py"
     shared = (package.source,) if isinstance(package.source, str) else ()
-    for kind, names in (
-        ("tools", package.tools),
-        ("libs", package.libs),
-        ("runtime", package.runtime),
-        ("source", shared),
-    ):
+    wanted = {"tools": package.tools, "libs": package.libs, "runtime": package.runtime, "source": shared}
+    for kind, names in wanted.items():
         for name in names:
             if name not in recipes:
                 raise KilnError(f"there is no package {name!r}", where=f"{file}, {kind}", hint=nearest(name, recipes))

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -20,7 +19,6 @@ Phase = Callable[[Step, "Board"], None]
 P = TypeVar("P", bound=Phase)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,8 @@ class Option:
     def check(self, value: Any) -> bool | int | str:
         """``value`` if it fits; raises KilnError that says what was expected."""
         if type(value) is not type(self.default):
-            raise KilnError(f"expected {_type_name(self.default)}, found {value!r}")
+            words = {bool: "true or false", int: "a whole number", str: "a string"}
+            raise KilnError(f"expected {words[type(self.default)]}, found {value!r}")
         if self.choices and value not in self.choices:
             raise KilnError(f"{value!r} is not a choice", hint=nearest(str(value), self.choices))
         result: bool | int | str = value
@@ -67,7 +66,9 @@ class Package:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check_type(self.name, item.name, getattr(self, item.name))
+            fits, expected = _EXPECTED.get(item.name, (lambda _: True, ""))
+            if not fits(value := getattr(self, item.name)):
+                raise KilnError(f"expected {expected}, found {value!r}", where=f"package {self.name}, {item.name}")
         if not _NAME.fullmatch(self.name):
             raise KilnError(f"{self.name!r} is no package name", hint="use a-z, 0-9, '+', '.' and '-'")
         if not re.fullmatch(r"[A-Za-z0-9][\w.+~-]*", self.version):
@@ -164,22 +165,21 @@ class Kconfig(Package):
         step.run(*self.command(step, board))
 
 
-def _type_name(value: Any) -> str:
-    return {"bool": "true or false", "int": "a whole number", "str": "a string"}[type(value).__name__]
+_STRINGS = 'a tuple of strings, such as ("name",)'
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("name", "version", "license", "summary"), (lambda v: isinstance(v, str), "a string")),
+    **dict.fromkeys(("tools", "libs", "runtime", "args", "fragments"), (lambda v: _all(tuple, v, str), _STRINGS)),
+    "source": (
+        lambda v: v is None or isinstance(v, Git | Archive | Debian | str),
+        "Git, Archive, Debian or a package's name",
+    ),
+    "versions": (lambda v: _all(Mapping, v, Git | Archive | Debian), "pinned sources by version"),
+    "options": (lambda v: _all(Mapping, v, Option), "Options by name"),
+    "modes": (lambda v: _all(Mapping, v, int), "modes by path, such as 0o755"),
+    "libc": (lambda v: isinstance(v, bool), "True or False"),
+}
 
 
-def _check_type(package: str, name: str, value: Any) -> None:
-    where = f"package {package}, {name}"
-    if name in ("name", "version", "license", "summary") and not isinstance(value, str):
-        raise KilnError(f"expected a string, found {value!r}", where=where)
-    if name in ("tools", "libs", "runtime", "args", "fragments") and not (
-        isinstance(value, tuple) and all(isinstance(v, str) for v in value)
-    ):
-        raise KilnError(f"expected a tuple of strings, found {value!r}", where=where, hint='one alone is ("name",)')
-    if name == "source" and not isinstance(value, (Git, Archive, Debian, str, type(None))):
-        raise KilnError(f"expected Git, Archive, Debian or a package's name, found {value!r}", where=where)
-    kinds = {"options": Option, "modes": int, "versions": Git | Archive | Debian}
-    if name in kinds and not (isinstance(value, Mapping) and all(isinstance(v, kinds[name]) for v in value.values())):
-        raise KilnError(f"expected a dict for the {name}, found {value!r}", where=where)
-    if name == "libc" and not isinstance(value, bool):
-        raise KilnError(f"expected True or False, found {value!r}", where=where)
+def _all(outer: type[Any], value: Any, inner: Any) -> bool:
+    values = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, outer) and all(isinstance(item, inner) for item in values)

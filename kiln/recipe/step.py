@@ -1,6 +1,5 @@
 """A step: what a phase function talks to. It records commands; nothing runs before the whole plan is known."""
 
-import inspect
 import os
 import shlex
 from collections.abc import Mapping
@@ -123,11 +122,6 @@ def _line(action: dict[str, Any]) -> str:
     if "copy" in action:
         return f"({parent} && install -m {action['mode']:o} {shlex.quote(action['copy'])} {place})"
     return f"({parent} && printf %s {shlex.quote(action['text'])} > {place} && chmod {action['mode']:o} {place})"
-
-
-def caller(function: Any) -> str:
-    """Where a phase function stands: ``file:line``."""
-    return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]}"
 
 
 def file_digests(files: Mapping[str, Path]) -> dict[str, str]:
