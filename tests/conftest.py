@@ -62,4 +62,6 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
     return _write
 
 
-os.environ.pop("MAKEFLAGS", None)
+# What `make test` leaves to its children would make the tests' own makes talk more.
+for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_name, None)
