@@ -17,16 +17,12 @@ class Arch:
     loader: str
 
 
+# fmt: off
 _ALL = (
-    Arch(
-        name="x86_64",
-        triple="x86_64-linux-musl",
-        tools="x86_64-linux-gnu-",
-        kernel="x86_64",
-        image="arch/x86/boot/bzImage",
-        loader="ld-musl-x86_64.so.1",
-    ),
+    Arch(name="x86_64", triple="x86_64-linux-musl", tools="x86_64-linux-gnu-", kernel="x86_64",
+         image="arch/x86/boot/bzImage", loader="ld-musl-x86_64.so.1"),
 )
+# fmt: on
 
 
 def find(name: str) -> Arch:

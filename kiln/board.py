@@ -62,9 +62,7 @@ class Board:
             file = shared / f"{name}.config"
             if not file.is_file():
                 known = nearest(name, (path.stem for path in shared.glob("*.config")))
-                raise KilnError(
-                    f"there is no fragment {name!r}", where=f"configs/{self.name}.toml, kconfig.{package}", hint=known
-                )
+                raise KilnError(f"there is no fragment {name!r}", where=f"kconfig.{package}", hint=known)
             chosen.append(file)
         return chosen + own
 

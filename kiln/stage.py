@@ -132,13 +132,9 @@ class Stage(Target):
             (inputs / "run.sh").write_text(script(self.phases))
             _merge([lib.built().root for lib in self.libs], work.folder("sysroot"))
             _merge([tool.built().root for tool in self.used], work.folder("tools"))
-        mounts = [
-            Mount(source=inputs, target="/inputs"),
-            Mount(source=work.folder("sysroot"), target="/sysroot"),
-            Mount(source=work.folder("tools"), target="/tools"),
-            Mount(source=work.folder("build"), target="/build", writable=True),
-            Mount(source=work.root, target="/dest", writable=True),
-        ]
+        mounts = [Mount(source=work.folder(name), target=f"/{name}") for name in ("inputs", "sysroot", "tools")]
+        mounts.append(Mount(source=work.folder("build"), target="/build", writable=True))
+        mounts.append(Mount(source=work.root, target="/dest", writable=True))
         if self.source:
             mounts.append(Mount(source=self.source.built().root, target="/src"))
         if self.before:
@@ -167,13 +163,8 @@ class Stage(Target):
         log = os.path.relpath(self._logs / f"{self.name}.log")
         full = "No space left on device" in "\n".join(lines[-50:])
         last = f"disk     full: set KILN_STORE to a folder with more room than {self.store.path}" if full else ""
-        text = [
-            f"phase {phase} ended with status {error.status}",
-            *shown,
-            f"  log      {log}",
-            f"  retry    doit shell {self.package}",
-            last,
-        ]
+        ended, retry = f"phase {phase} ended with status {error.status}", f"  retry    doit shell {self.package}"
+        text = [ended, *shown, f"  log      {log}", retry, last]
         return BuildFailed("\n".join(line for line in text if line))
 
 

@@ -21,10 +21,6 @@ from kiln.vm.qemu import Boot, command, find_program, kvm_works
 
 ROADS = ("cpio", "ext4", "disk")
 
-# A boot under emulation on a busy machine, in seconds, and how long it may say nothing.
-_TIMEOUT = 180.0
-_SILENCE = 60.0
-
 
 def qemu(graph: Graph, road: str, append: str) -> None:
     """Boot an image as its user would, with the console on this terminal; Ctrl-A X ends the machine."""
@@ -42,9 +38,7 @@ def test(graph: Graph, road: str) -> None:
     with graph.jobserver.slot(), tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, "", Path(scratch))
         program, kvm = _program(graph)
-        found = boot_and_check(
-            graph.board.machine, boot, program=program, kvm=kvm, log=log, timeout=_TIMEOUT, silence=_SILENCE
-        )
+        found = boot_and_check(graph.board.machine, boot, program=program, kvm=kvm, log=log)
     place = os.path.relpath(log, graph.settings.root)
     if not found.ok:
         hint = f"{found.hint}\n  " if found.hint else ""
@@ -155,6 +149,5 @@ def menuconfig(graph: Graph, name: str) -> None:
     asked = kconfig.parse(file.read_text()) if file.exists() else {}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("# Chosen in menuconfig.\n" + kconfig.render(asked | changed))
-    print(
-        f"{len(changed)} symbols written to {file.relative_to(graph.settings.root)}; every build of the board uses them"
-    )
+    place = file.relative_to(graph.settings.root)
+    print(f"{len(changed)} symbols written to {place}; every build of the board uses them")

@@ -13,14 +13,8 @@ from kiln.errors import KilnError
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
-_TYPES = {
-    "file": stat.S_IFREG,
-    "dir": stat.S_IFDIR,
-    "symlink": stat.S_IFLNK,
-    "char": stat.S_IFCHR,
-    "block": stat.S_IFBLK,
-    "fifo": stat.S_IFIFO,
-}
+_TYPES = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+_TYPES |= {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 _PLAIN_DIR = (0o755, 0, 0)
 
 
@@ -172,9 +166,9 @@ def _complete(node: Node, chosen: dict[str, Node]) -> None:
         parent = chosen.setdefault(path, Node(path=path, kind="dir", mode=0o755, package=node.package))
         if parent.kind != "dir":
             what = "a link" if parent.kind == "symlink" else f"a {parent.kind}"
+            hint = f"move one of the two, or let {node.package} install through the real folder"
             raise KilnError(
-                f"{node.package} brings /{node.path}, but /{path} is {what} from {parent.package}",
-                hint=f"move one of the two, or let {node.package} install through the real folder",
+                f"{node.package} brings /{node.path}, but /{path} is {what} from {parent.package}", hint=hint
             )
 
 

@@ -141,14 +141,11 @@ class Ext4(Artifact):
         return None if inputs is None else inputs | {"size": self.board.root_size}
 
     def fill(self, work: Work) -> dict[str, Any]:
-        ext4.write(
-            self.rootfs.manifest(),
-            work.root / "rootfs.ext4",
-            sandbox=self.tools.sandbox("image"),
-            scratch=work.folder("scratch"),
-            size=self.board.root_size,
-            uuid=str(uuid.UUID(hex=digest.of_value(["ext4", self.rootfs.built().notes["content"]])[:32], version=4)),
-        )
+        identity = digest.of_value(["ext4", self.rootfs.built().notes["content"]])
+        name = str(uuid.UUID(hex=identity[:32], version=4))
+        manifest, sandbox, scratch = self.rootfs.manifest(), self.tools.sandbox("image"), work.folder("scratch")
+        place, size = work.root / "rootfs.ext4", self.board.root_size
+        ext4.write(manifest, place, sandbox=sandbox, scratch=scratch, size=size, uuid=name)
         return {}
 
 
@@ -173,18 +170,10 @@ class Disk(Artifact):
         partuuid = disk.partuuid(signature, 2)
         sandbox = self.tools.sandbox("image")
         boot = work.folder("scratch") / "boot.fat"
-        fat.write(
-            kernel_image(kernel),
-            self._menu(partuuid),
-            boot,
-            sandbox=sandbox,
-            serial=signature,
-            hidden_sectors=disk.ALIGNMENT,
-        )
-        parts = [
-            disk.Partition(content=boot, kind=_FAT16_LBA, bootable=True),
-            disk.Partition(content=root.root / "rootfs.ext4", kind=_LINUX),
-        ]
+        image, menu = kernel_image(kernel), self._menu(partuuid)
+        fat.write(image, menu, boot, sandbox=sandbox, serial=signature, hidden_sectors=disk.ALIGNMENT)
+        parts = [disk.Partition(content=boot, kind=_FAT16_LBA, bootable=True)]
+        parts.append(disk.Partition(content=root.root / "rootfs.ext4", kind=_LINUX))
         code = (sandbox.root / "usr/lib/syslinux/mbr/mbr.bin").read_bytes()
         disk.write_mbr(work.root / "disk.img", parts, signature=signature, boot_code=code)
         return {"root": partuuid}

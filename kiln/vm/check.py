@@ -9,6 +9,10 @@ from pathlib import Path
 from kiln.vm.console import Transcript, record
 from kiln.vm.qemu import Boot, Machine, command
 
+# A boot under emulation on a busy machine, in seconds, and how long it may say nothing.
+_TIMEOUT = 180.0
+_SILENCE = 60.0
+
 # What a kernel or a machine says when it is lost, and what to look at where that is known.
 _FAILURES: tuple[tuple[str, str | None], ...] = (
     (
@@ -45,9 +49,16 @@ class Verdict:
 
 
 def boot_and_check(
-    machine: Machine, boot: Boot, *, program: Sequence[str], kvm: bool, log: Path, timeout: float, silence: float
+    machine: Machine,
+    boot: Boot,
+    *,
+    program: Sequence[str],
+    kvm: bool,
+    log: Path,
+    timeout: float = _TIMEOUT,
+    silence: float = _SILENCE,
 ) -> Verdict:
-    """Boot an image unchanged, with its own check; the stamped serial log goes to ``log``. Times are in seconds."""
+    """Boot an image unchanged, with its own check; the stamped serial log goes to ``log``."""
     nonce = secrets.token_hex(8)
     if boot.kernel:  # a panic ends the machine at once instead of by silence
         boot = replace(boot, cmdline=f"{boot.cmdline} panic=-1".lstrip())
