@@ -106,12 +106,10 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         lines: list[str] = []
         for name in sorted(old.keys() | new.keys()):
             place = f"{path}.{name}" if path else name
-            if name not in old:
-                lines.append(f"{place}: new")
-            elif name not in new:
-                lines.append(f"{place}: gone")
-            else:
+            if name in old and name in new:
                 lines += difference(old[name], new[name], place)
+            else:
+                lines.append(f"{place}: {'gone' if name in old else 'new'}")
         return lines
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))

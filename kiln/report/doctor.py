@@ -14,7 +14,7 @@ from kiln.source import debian
 from kiln.tools import Tools
 
 # What a board's first build takes, in bytes: tools, sources, the kernel's build tree.
-_NEEDED = 6_000_000_000
+_NEEDED = 4_000_000_000
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any, TextIO
 
 from doit.reporter import ConsoleReporter
 from tqdm import tqdm
 
+from kiln.store import Work
 from kiln.target import Target
 
 _REFRESH = 0.5
@@ -120,11 +120,9 @@ def _tail(target: Target | None) -> str:
     key = target.key() if target else None
     if not target or not key:
         return ""
-    log = Path(target.store.work_path(target.name, target.version, key), "entry/log")
+    log = Work(path=target.store.work_path(target.name, target.version, key)).log
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError:
+        lines = log.read_bytes()[-_TAIL:].decode(errors="replace").splitlines()
+    except OSError:  # not begun, or just finished
         return ""
     return " ".join(lines[-1].split()) if lines else ""
