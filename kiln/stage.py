@@ -18,6 +18,7 @@ from kiln.store import EPOCH, Entry, Store, Work
 from kiln.target import Target
 from kiln.tools import Tools
 
+_ENV = {"SOURCE_DATE_EPOCH": str(EPOCH)}
 _SHOWN_LINES = 12
 _SHOWN_WIDTH = 160
 
@@ -91,7 +92,7 @@ class Stage(Target):
             "version": self.version,
             "phases": self.phases,
             "files": self._digests(),
-            "env": {"SOURCE_DATE_EPOCH": str(EPOCH)},
+            "env": _ENV,
             "source": source,
             "config": before.digest if before else None,
             "tools": {"tree": self._tools["build"].key()} | by_key,
@@ -139,8 +140,7 @@ class Stage(Target):
             mounts.append(Mount(source=self.source.built().root, target="/src"))
         if self.before:
             mounts.append(Mount(source=self.before.built().root, target="/config"))
-        env = {"SOURCE_DATE_EPOCH": str(EPOCH)}
-        return self._tools.sandbox("build").with_mounts(mounts).with_env(env, cwd="/build")
+        return self._tools.sandbox("build").with_mounts(mounts).with_env(_ENV, cwd="/build")
 
     def work(self) -> Work:
         """Where this stage builds, or where its last build failed."""
