@@ -1,6 +1,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_a_file_comes_whole_and_tells_how_far_it_is(server: Server, path: Path) 
     assert left(path) == ["x.tar.gz"]
     assert steps[-1] == (len(DATA), len(DATA))
     assert steps == sorted(steps)
+
+
+def test_several_at_once_bring_one_file_between_them(server: Server, path: Path) -> None:
+    server.add("/x", DATA)
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(download, f"{server.url}/x", path, sha256=SHA) for _ in range(8)]
+        for job in jobs:
+            job.result()
+    assert path.read_bytes() == DATA
+    assert left(path) == ["x.tar.gz"]
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("form", ["path", "url", "quoted url"])

@@ -1,9 +1,12 @@
 """Downloads: a file comes whole, with the digest that was asked for, or not at all."""
 
 import errno
+import fcntl
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -32,21 +35,40 @@ def download(url: str, path: Path, *, sha256: str, report: Report | None = None)
     part = path.with_name(f"{path.name}.{sha256[:12]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        parts = urlsplit(url)
-        if parts.scheme in ("", "file"):
-            shutil.copyfile(Path(unquote(parts.path) if parts.scheme else url).expanduser(), part)
-        else:
-            _transfer(url, part, report)
-        part.with_suffix(".from").unlink(missing_ok=True)
-        found = digest.of_file(part).hash
-        if found != sha256:
-            part.unlink()
-            raise KilnError(f"sha256 is {found}, expected {sha256}", where=url)
-        part.rename(path)
+        with _alone(part):
+            if path.exists():  # somebody else brought it while we waited
+                return
+            parts = urlsplit(url)
+            if parts.scheme in ("", "file"):
+                shutil.copyfile(Path(unquote(parts.path) if parts.scheme else url).expanduser(), part)
+            else:
+                _transfer(url, part, report)
+            part.with_suffix(".from").unlink(missing_ok=True)
+            found = digest.of_file(part).hash
+            if found != sha256:
+                part.unlink()
+                raise KilnError(f"sha256 is {found}, expected {sha256}", where=url)
+            part.rename(path)
     except (OSError, ValueError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "set KILN_DOWNLOADS to a folder on a disk with more room" if full else None
         raise KilnError(getattr(error, "strerror", None) or str(error), where=url, hint=hint) from error
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Hold ``part`` against every other thread and process that brings the same file."""
+    while True:
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not part.exists() or not os.path.samestat(part.stat(), os.fstat(file.fileno())):
+                continue  # what we waited for was finished or thrown away, and is no part any more
+            try:
+                yield
+            finally:
+                if part.exists() and not part.stat().st_size:
+                    part.unlink()
+            return
 
 
 class _Broken(Exception):
