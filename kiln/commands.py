@@ -1,15 +1,18 @@
-"""``doit run``, with our way of telling mistakes and of stopping."""
+"""doit's commands, with our way of telling mistakes and of stopping: ``run``, ``dev`` and ``info``."""
 
 import signal
 import sys
 from types import FrameType
 from typing import Any
 
+from doit import doit_cmd
+from doit.cmd_info import Info as DoitInfo
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand
 
 from kiln import process
 from kiln.errors import KilnError, nearest
+from kiln.report.plan import plan
 
 _INTERRUPTED = 130
 
@@ -37,6 +40,48 @@ class Run(DoitRun):  # type: ignore[misc]
         except KeyboardInterrupt:
             print("\nstopped; what is finished is kept, and the same command goes on from there", file=sys.stderr)
             return _INTERRUPTED
+
+
+class Dev(Run):
+    """``doit dev PACKAGE SRC=folder [TASK ...]`` is ``doit DEV=PACKAGE SRC=folder [TASK ...]``, in words."""
+
+    name = "dev"
+    doc_purpose = "build with a package from your own working tree"
+    doc_usage = "PACKAGE SRC=FOLDER [TASK ...]"
+    doc_description = (
+        "Builds the package from the folder SRC as it is, in a build folder that is kept, so that only what you\n"
+        "changed is compiled; then runs the tasks (image, where none is named). All that is made from it is marked\n"
+        "as local, lies in output/local and output/BOARD-local, and never in the store.\n\n"
+        "    doit dev linux SRC=~/src/linux\n"
+        "    doit dev linux SRC=~/src/linux qemu"
+    )
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        if not args or not doit_cmd.get_var("SRC"):
+            print("ERROR: name a package and its working tree\n  doit dev PACKAGE SRC=FOLDER", file=sys.stderr)
+            return 3
+        doit_cmd.set_var("DEV", args[0])
+        return super().execute(params, args[1:])
+
+
+class Info(DoitInfo):  # type: ignore[misc]
+    """Shows the plan of what is built, and doit's own account of other tasks."""
+
+    doc_purpose = "show the plan of a task: what it is made from, by which commands, and whether it is up to date"
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:
+        tasks = {task.name: task for task in self.task_list}
+        for name in pos_args:
+            if name not in tasks:
+                raise InvalidCommand(f"there is no task {name!r}\n  {nearest(name, tasks)}")
+        named = [name for task in pos_args for name in (tasks[task].task_dep if tasks[task].has_subtask else [task])]
+        targets = [tasks[name].actions[0].target for name in named if tasks[name].actions]
+        if not named or len(targets) != len(named) or None in targets:
+            result: int = super()._execute(pos_args, hide_status)
+            return result
+        for target in targets:
+            print("\n".join(plan(target)))
+        return 0 if all(target.entry() for target in targets) else 1
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

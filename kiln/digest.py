@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# So many files are read before threads would have started.
+_FEW = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:
@@ -47,26 +50,42 @@ def of_tree(root: Path) -> Digest:
 
     Raises ValueError for what such a tree cannot hold (devices, sockets, pipes).
     """
+    return read_tree(root)[0]
+
+
+def read_tree(root: Path) -> tuple[Digest, dict[str, str]]:
+    """The digest of a folder, and what each path below it is.
+
+    That is ``SHA256`` for a file, ``SHA256 x`` for an executable one, ``-> TARGET`` for a link, ``dir`` for a folder.
+    """
     paths = [os.path.join(folder, name) for folder, _, files in os.walk(root) for name in files]
     plain = [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
-    with ThreadPoolExecutor(4) as pool:  # hashlib lets go of the interpreter lock for big buffers
-        known = dict(zip(plain, pool.map(of_file, plain, chunksize=64), strict=True))
-    return _directory(os.fspath(root), known)
+    if len(plain) < _FEW:
+        known = {path: of_file(path) for path in plain}
+    else:
+        with ThreadPoolExecutor(4) as pool:  # hashlib lets go of the interpreter lock for big buffers
+            known = dict(zip(plain, pool.map(of_file, plain, chunksize=64), strict=True))
+    found: dict[str, str] = {}
+    return _directory(os.fspath(root), "", known, found), found
 
 
-def _directory(path: str, known: dict[str, Digest]) -> Digest:
+def _directory(path: str, below: str, known: dict[str, Digest], found: dict[str, str]) -> Digest:
     files, folders, links = b"", b"", b""
     for name in sorted(os.listdir(path), key=os.fsencode):
-        child = os.path.join(path, name)
+        child, place = os.path.join(path, name), below + name
         mode = os.lstat(child).st_mode
         label = _field(1, os.fsencode(name))
         if stat.S_ISREG(mode):
             executable = b"\x20\x01" if mode & 0o111 else b""
             files += _field(1, label + _field(2, _message(known[child])) + executable)
+            found[place] = known[child].hash + (" x" if executable else "")
         elif stat.S_ISDIR(mode):
-            folders += _field(2, label + _field(2, _message(_directory(child, known))))
+            found[place] = "dir"
+            folders += _field(2, label + _field(2, _message(_directory(child, f"{place}/", known, found))))
         elif stat.S_ISLNK(mode):
-            links += _field(3, label + _field(2, os.fsencode(os.readlink(child))))
+            target = os.readlink(child)
+            links += _field(3, label + _field(2, os.fsencode(target)))
+            found[place] = f"-> {target}"
         else:
             raise ValueError(f"{child} is neither a file, a folder nor a link")
     return of_bytes(files + folders + links)

@@ -1,10 +1,12 @@
 """The graph of a board: every target that its images are made from."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from kiln import board as boards
+from kiln import digest
 from kiln.board import Board
 from kiln.errors import KilnError, nearest
 from kiln.image.targets import Archive, Disk, Ext4, Image, Rootfs
@@ -16,7 +18,7 @@ from kiln.settings import Settings
 from kiln.source.tree import Patched, SourceTree
 from kiln.stage import Stage, Workshop
 from kiln.store import Store
-from kiln.target import Target
+from kiln.target import Target, closure
 from kiln.tools import Tools
 
 KERNEL = "linux"
@@ -29,36 +31,55 @@ _LIBC = ("linux-headers", "musl")
 class Graph:
     """The targets of one board, made from recipes when first asked for."""
 
-    def __init__(self, settings: Settings, board: Board, recipes: Mapping[str, Recipe]) -> None:
+    def __init__(
+        self, settings: Settings, board: Board, recipes: Mapping[str, Recipe], trees: Mapping[str, Path] = {}
+    ) -> None:
         self.settings = settings
         self.board = board
         self.recipes = recipes
-        self.store = Store(settings.store)
+        self.store = Store(settings.store, shared=settings.shared, local=Store(settings.output / "local"))
         self.tools = Tools(settings, self.store)
         self.jobserver = Jobserver(settings.jobs)
-        logs = settings.output / "logs"
-        self._workshop = Workshop(store=self.store, tools=self.tools, jobserver=self.jobserver, logs=logs)
-        self._stages: dict[str, dict[str, Stage]] = {}
+        self._workshop = Workshop(
+            store=self.store,
+            tools=self.tools,
+            jobserver=self.jobserver,
+            logs=settings.output / "logs",
+            ccache=settings.ccache,
+        )
+        self._trees = trees
         self._sources: dict[tuple[str, str], SourceTree] = {}
+        for where, names in (("KILN_KEEP_BUILD", settings.keep_build), ("doit dev", trees)):
+            for name in names:
+                if name not in recipes:
+                    raise KilnError(f"there is no package {name!r}", where=where, hint=nearest(name, recipes))
 
     @staticmethod
-    def load(settings: Settings, board: str) -> "Graph":
+    def load(settings: Settings, board: str, trees: Mapping[str, Path] = {}) -> "Graph":
+        """The graph of a board; ``trees`` are working trees that stand in for the sources of packages."""
         recipes = recipe_load.load(settings.root / "packages")
-        return Graph(settings, boards.load(settings.root, board, recipes), recipes)
+        return Graph(settings, boards.load(settings.root, board, recipes), recipes, trees)
 
     def version(self, package: str) -> str:
         return self.board.versions.get(package, self.recipes[package].package.version)
 
     def stages(self, package: str) -> dict[str, Stage]:
         """The stages of a package by name, in order."""
-        if package not in self._stages:
-            self._stages[package] = self._make_stages(self.recipes[package])
+        if package not in self.recipes:
+            raise KilnError(f"there is no package {package!r}", hint=nearest(package, self.recipes))
         return self._stages[package]
+
+    @cached_property
+    def _stages(self) -> dict[str, dict[str, Stage]]:
+        made: dict[str, dict[str, Stage]] = {}
+        needs = {name: self._needs(recipe) for name, recipe in self.recipes.items()}
+        for name in recipe_load.order(self.recipes, {name: tools | libs for name, (tools, libs) in needs.items()}):
+            used, libs = ([made[other]["build"] for other in sorted(others)] for others in needs[name])
+            made[name] = self._make_stages(self.recipes[name], used, libs)
+        return made
 
     def result(self, package: str) -> Stage:
         """The stage that holds what a package installs."""
-        if package not in self.recipes:
-            raise KilnError(f"there is no package {package!r}", hint=nearest(package, self.recipes))
         return self.stages(package)["build"]
 
     def source(self, package: str, version: str) -> SourceTree:
@@ -81,31 +102,45 @@ class Graph:
         ext4 = Ext4(rootfs, self.tools)
         archives = (Archive("cpio", rootfs, self.tools), Archive("tar", rootfs, self.tools))
         disk = Disk(ext4, kernel, self.tools)
-        return Image(rootfs, kernel, (*archives, ext4), disk, self.settings.output / self.board.name)
+        return Image(rootfs, kernel, (*archives, ext4), disk, self.settings.output)
 
     @cached_property
-    def targets(self) -> tuple[Target, ...]:
+    def targets(self) -> list[Target]:
         """Every target: those of the board's image first, then the packages that it leaves out, and all tools."""
-        others = [target for name in self.recipes for stage in self.stages(name).values() for target in stage.closure]
-        return tuple({target.id: target for target in (*self.image.closure, *others, *self.tools)}.values())
+        others = [stage for name in self.recipes for stage in self.stages(name).values()]
+        return closure(self.image, *others, *self.tools)
 
     def needed(self, target: Target) -> bool:
         """Whether the board's image needs a lazy target made, because a user of it must be made."""
-        users = [user for user in self.image.closure if target in user.deps]
+        users = self._users.get(target.id, ())
         return any(self.needed(user) if user.lazy else not user.entry() for user in users)
 
-    def _make_stages(self, recipe: Recipe) -> dict[str, Stage]:
+    @cached_property
+    def _users(self) -> dict[str, list[Target]]:
+        users: dict[str, list[Target]] = {}
+        for target in closure(self.image):
+            for dep in target.deps:
+                if dep.lazy:
+                    users.setdefault(dep.id, []).append(target)
+        return users
+
+    def _needs(self, recipe: Recipe) -> tuple[set[str], set[str]]:
+        """The packages that run while a package is built, and those that it is compiled against."""
         package = recipe.package
-        version = self.version(package.name)
-        source = self._source_of(recipe, version)
-        tools = (*package.tools, _TOOLCHAIN) if package.libc else package.tools
-        libs = (*package.libs, *_LIBC) if package.libc else package.libs
         if package.libc and package.name in (_TOOLCHAIN, *_LIBC):
             hint = "it is what others are compiled with: libc=False"
             raise KilnError("cannot be compiled with itself", where=self._file(package.name), hint=hint)
-        lib_names = sorted(self._closure(libs, lambda name: self.recipes[name].package.libs))
+        more = ((_TOOLCHAIN,), _LIBC) if package.libc else ((), ())
+        return {*package.tools, *more[0]}, {*package.libs, *more[1]}
+
+    def _make_stages(self, recipe: Recipe, used: Sequence[Stage], libs: Sequence[Stage]) -> dict[str, Stage]:
+        package = recipe.package
+        version, tree = self.version(package.name), self._trees.get(package.name)
+        source = None if tree else self._source_of(recipe, version)
         stages: dict[str, Stage] = {}
         for stage, phases in package.stages.items():
+            keep = tree or (stage == "build" and package.name in self.settings.keep_build)
+            place = f"{package.name}-{stage}" + (f"-{digest.of_value(os.fspath(tree))[:12]}" if tree else "")
             stages[stage] = Stage(
                 package,
                 version,
@@ -114,8 +149,10 @@ class Graph:
                 steps={phase: self._record(recipe, phase) for phase in phases},
                 source=source,
                 before=next(reversed(stages.values()), None),
-                used=[self.result(name) for name in tools],
-                libs=[self.result(name) for name in lib_names],
+                used=used,
+                libs=libs,
+                tree=tree,
+                kept=self.store.local.path / "kept" / self.board.name / place if keep else None,
             )
         return stages
 

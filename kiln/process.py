@@ -52,8 +52,7 @@ def run(
             process.kill()
             process.wait()
             raise
-    if _stopping:  # what we ended did not fail
-        raise KeyboardInterrupt
+    check()  # what we ended did not fail
     if process.returncode:
         lines = (err or b"").decode(errors="replace").strip().splitlines()[-3:]
         raise CommandFailed(words, process.returncode, " / ".join(line.strip() for line in lines))
@@ -66,14 +65,19 @@ def start(argv: Sequence[str], *, stdin: int | None = subprocess.DEVNULL, **opti
     Raises KilnError where it cannot be started.
     """
     with _lock:
-        if _stopping:
-            raise KeyboardInterrupt
+        check()
         try:
             process = subprocess.Popen(argv, stdin=stdin, **options)
         except OSError as error:
             raise KilnError(f"cannot start {argv[0]}: {error.strerror}") from error
         _running.add(process)
     return process
+
+
+def check() -> None:
+    """Raise KeyboardInterrupt where ``stop_all`` was called."""
+    if _stopping:
+        raise KeyboardInterrupt
 
 
 def stop_all() -> None:

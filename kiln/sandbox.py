@@ -17,9 +17,13 @@ from kiln import process
 from kiln.errors import KilnError
 
 # Mount points that every tools tree brings: a read-only root cannot grow them later.
-MOUNT_POINTS = ("build", "config", "dest", "dev", "inputs", "proc", "src", "sys", "sysroot", "tmp", "tools", "work")
+MOUNT_POINTS = (
+    "build", "ccache", "clock", "config", "dest", "dev", "inputs", "proc", "src", "sys", "sysroot", "tmp", "tools",
+    "work",
+)  # fmt: skip
 
-PATH = "/tools/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The first folder leads compilers through their cache, or past it; a build cannot tell.
+PATH = "/usr/lib/ccache:/tools/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, kw_only=True)

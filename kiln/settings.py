@@ -1,6 +1,7 @@
 """Settings of the user's machine, from the environment: where things are kept and where downloads come from."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,25 @@ class Settings:
     root: Path
     output: Path
     store: Path
+    shared: tuple[Path, ...]
     downloads: Path
     mirror: str | None
     archive: str | None
     jobs: int
+    ccache: str | None
+    keep_build: tuple[str, ...]
     accel: str | None
 
     @staticmethod
     def read(root: Path, env: Mapping[str, str] = os.environ) -> "Settings":
         """The settings of the project in ``root``.
 
-        ``KILN_STORE`` and ``KILN_DOWNLOADS`` are folders, ``KILN_MIRROR`` is a folder or URL with source files,
-        ``KILN_DEBIAN`` the base URL of a Debian archive, ``KILN_JOBS`` how many processes may compile,
-        ``KILN_ACCEL`` how QEMU runs the machine (kvm or tcg; without it, kvm where it works).
+        ``KILN_STORE`` and ``KILN_DOWNLOADS`` are folders, ``KILN_SHARED`` further stores that are only read, with
+        ``:`` between them. ``KILN_MIRROR`` is a folder or URL with source files, ``KILN_DEBIAN`` the base URL of a
+        Debian archive. ``KILN_JOBS`` is how many processes may compile, ``KILN_CCACHE`` the size of the compilers'
+        cache, such as 5G, or 0 for none. ``KILN_KEEP_BUILD`` names packages whose build folders are kept for the next
+        build, with ``,`` between them. ``KILN_ACCEL`` is how QEMU runs the machine (kvm or tcg; without it, kvm where
+        it works). ``KILN_CLOCK`` moves the clock that builds see, such as +500d; ``doit repro`` sets it.
         """
         output = root / "output"
         jobs = env.get("KILN_JOBS", str(len(os.sched_getaffinity(0))))
@@ -36,13 +43,19 @@ class Settings:
         accel = env.get("KILN_ACCEL") or None
         if accel not in (None, "kvm", "tcg"):
             raise KilnError(f"{accel!r} is neither kvm nor tcg", where="KILN_ACCEL")
+        ccache = env.get("KILN_CCACHE") or "5G"
+        if not re.fullmatch(r"0|[1-9][0-9]{0,5}[MG]", ccache):
+            raise KilnError(f"{ccache!r} is no size", where="KILN_CCACHE", hint="write 500M or 5G, or 0 for no cache")
         return Settings(
             root=root,
             output=output,
             store=Path(env.get("KILN_STORE") or output / "store").expanduser().absolute(),
+            shared=tuple(Path(name).expanduser().absolute() for name in env.get("KILN_SHARED", "").split(":") if name),
             downloads=Path(env.get("KILN_DOWNLOADS") or output / "downloads").expanduser().absolute(),
             mirror=env.get("KILN_MIRROR") or None,
             archive=env.get("KILN_DEBIAN") or None,
             jobs=int(jobs),
+            ccache=None if ccache == "0" else ccache,
+            keep_build=tuple(name.strip() for name in env.get("KILN_KEEP_BUILD", "").split(",") if name.strip()),
             accel=accel,
         )

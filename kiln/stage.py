@@ -4,18 +4,19 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kiln import process
+from kiln import digest, process
 from kiln.errors import KilnError
 from kiln.jobs import Jobserver
 from kiln.recipe.package import Package
 from kiln.recipe.step import Step, file_digests, shell
 from kiln.sandbox import Mount, Sandbox
 from kiln.source.tree import Patched, SourceTree
-from kiln.store import EPOCH, Entry, Store, Work
-from kiln.target import Target
+from kiln.store import EPOCH, Entry, Store, Work, merge
+from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
 
 _ENV = {"SOURCE_DATE_EPOCH": str(EPOCH)}
@@ -29,18 +30,21 @@ class BuildFailed(KilnError):
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What all stages are built with; ``logs`` is the folder where a user looks for them."""
+    """What all stages are built with; ``logs`` is where a user looks for them, ``ccache`` a size limit."""
 
     store: Store
     tools: Tools
     jobserver: Jobserver
     logs: Path
+    ccache: str | None
 
 
 class Stage(Target):
     """One stage of a package for a board: recorded phases, and what they may see.
 
     Libraries and the stage before count by their content, tools by their key, so an equal result rebuilds nothing.
+    ``libs`` are those that it names; it sees what they are compiled against as well. A ``tree`` is a user's working
+    tree that stands in for the source; ``kept`` is a build folder that the next build goes on in.
     """
 
     def __init__(
@@ -55,8 +59,12 @@ class Stage(Target):
         before: "Stage | None",
         used: Sequence["Stage"],
         libs: Sequence["Stage"],
+        tree: Path | None = None,
+        kept: Path | None = None,
     ) -> None:
-        super().__init__(workshop.store)
+        tools = workshop.tools
+        deps = (tools["sandbox"], tools["build"], *filter(None, (source, before)), *used, *libs)
+        super().__init__(workshop.store, deps, local=bool(tree or kept))
         self.package = package.name
         self.id = f"{package.name}:{stage}"
         self.name = package.name if stage == "build" else f"{package.name}-{stage}"
@@ -64,54 +72,69 @@ class Stage(Target):
         self.doc = f"{package.summary}, {version}"
         self.phases = {phase: step.actions for phase, step in steps.items()}
         self.source, self.before, self.used, self.libs = source, before, tuple(used), tuple(libs)
-        tools = workshop.tools
-        self.deps = (tools["sandbox"], tools["build"], *filter(None, (source, before)), *used, *libs)
+        self.tree, self.kept = tree, kept
         self._files = {name: path for step in steps.values() for name, path in step.files.items()}
-        self._tools, self._jobserver, self._logs = tools, workshop.jobserver, workshop.logs
+        self._workshop = workshop
+        self._interface = UNKNOWN
 
-    def inputs(self) -> dict[str, Any] | None:
-        contents = self.source.contents() if self.source else [None]
-        return self._inputs(contents[0]) if contents else None
+    def inputs(self) -> dict[str, Any]:
+        return self._inputs(next(iter(self.source.contents()), UNKNOWN) if self.source else None)
 
-    def entry(self) -> Entry | None:
+    def look(self) -> Entry | None:
+        self._looked = True
+        if self.tree:  # whether anything in it changed is for make to find out, once in each run
+            return self._entry
         if self._entry is None and self.source and not self.source.entry():
             # The source is not here, and need not be: any of its pinned contents may have been built already.
             for content in self.source.contents():
                 self._entry = self._entry or self._find(self._inputs(content))
             return self._entry
-        return super().entry()
+        return super().look()
 
-    def _inputs(self, source: str | None) -> dict[str, Any] | None:
-        by_content = {lib.package: lib.entry() for lib in self.libs}
-        by_key = {tool.package: tool.key() for tool in self.used}
-        before = self.before.entry() if self.before else None
-        if not all(by_content.values()) or not all(by_key.values()) or (self.before and not before):
-            return None
-        return {
+    def interface(self) -> str:
+        """What users of this library see, as a digest: its content, and that of the libraries below it."""
+        if self._interface is UNKNOWN and (entry := self.entry()):
+            below = {lib.package: lib.interface() for lib in self.libs}
+            self._interface = digest.of_value([entry.digest, below]) if below else entry.digest
+        return self._interface
+
+    def _inputs(self, source: str | None) -> dict[str, Any]:
+        by_key = {tool.package: tool.key() or UNKNOWN for tool in self.used}
+        inputs = {
             "name": self.name,
             "version": self.version,
             "phases": self.phases,
-            "files": self._digests(),
+            "files": self._digests,
             "env": _ENV,
             "source": source,
-            "config": before.digest if before else None,
-            "tools": {"tree": self._tools["build"].key()} | by_key,
-            "libs": {name: entry.digest for name, entry in by_content.items() if entry},
+            "config": self.before.content() if self.before else None,
+            "tools": {"tree": self._workshop.tools["build"].key()} | by_key,
+            "libs": {lib.package: lib.interface() for lib in self.libs},
         }
+        return inputs | {"local": self.origin} if self.origin else inputs
 
+    @property
+    def origin(self) -> str | None:
+        """What the inputs do not describe; None where they are complete."""
+        return os.fspath(self.tree) if self.tree else "a kept build folder" if self.kept else None
+
+    @cached_property
     def _digests(self) -> dict[str, str]:
         try:
             return file_digests(self._files)
         except OSError as error:
             raise KilnError(f"{error.strerror}: {error.filename}", where=self.id) from error
 
+    def _make(self, inputs: dict[str, Any]) -> Entry:
+        return self.store.build(self.name, self.version, inputs, self.fill, replace=self.tree is not None)
+
     def fill(self, work: Work) -> dict[str, Any]:
-        sandbox = self.sandbox(work)
+        sandbox, jobserver = self.sandbox(work), self._workshop.jobserver
         words = ["sh", "/inputs/run.sh", *self.phases]
-        with self._jobserver.slot():
-            env = dict(sandbox.env) | {"MAKEFLAGS": self._jobserver.makeflags}
+        with jobserver.slot():
             try:
-                sandbox.with_env(env).run(words, log=work.log, pass_fds=self._jobserver.fds)
+                env = {"MAKEFLAGS": jobserver.makeflags}
+                sandbox.with_env(env).run(words, log=work.log, pass_fds=jobserver.fds)
             except process.CommandFailed as error:
                 raise self._failure(work, error) from error
             finally:
@@ -129,43 +152,72 @@ class Stage(Target):
                 place = inputs / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
+                if digest.of_file(place).hash != self._digests[name]:
+                    raise KilnError(f"{path} was edited meanwhile", where=self.id, hint="run the same command again")
             inputs.mkdir(exist_ok=True)
             (inputs / "run.sh").write_text(script(self.phases))
-            _merge([lib.built().root for lib in self.libs], work.folder("sysroot"))
-            _merge([tool.built().root for tool in self.used], work.folder("tools"))
+            merge([lib.sound().root for lib in self.sysroot()], work.folder("sysroot"))
+            merge([tool.sound().root for tool in self.used], work.folder("tools"))
+        build = self.kept or work.folder("build")
+        build.mkdir(parents=True, exist_ok=True)
         mounts = [Mount(source=work.folder(name), target=f"/{name}") for name in ("inputs", "sysroot", "tools")]
-        mounts.append(Mount(source=work.folder("build"), target="/build", writable=True))
+        mounts.append(Mount(source=build, target="/build", writable=True))
         mounts.append(Mount(source=work.root, target="/dest", writable=True))
-        if self.source:
-            mounts.append(Mount(source=self.source.built().root, target="/src"))
+        source = self.tree or (self.source and self.source.built().root)
+        if source:
+            mounts.append(Mount(source=source, target="/src"))
         if self.before:
-            mounts.append(Mount(source=self.before.built().root, target="/config"))
-        return self._tools.sandbox("build").with_mounts(mounts).with_env(_ENV, cwd="/build")
+            mounts.append(Mount(source=self.before.sound().root, target="/config"))
+        sandbox = self._workshop.tools.sandbox("build").with_mounts(mounts).with_env(_ENV, cwd="/build")
+        return self._with_ccache(sandbox)
+
+    def _with_ccache(self, sandbox: Sandbox) -> Sandbox:
+        """With the compilers' cache, which knows a compiler by the keys of the tools that it comes from."""
+        if not self._workshop.ccache:
+            return sandbox.with_env({"CCACHE_DISABLE": "1"})
+        folder = self._workshop.store.path / "ccache"
+        folder.mkdir(exist_ok=True)
+        tools = [self._workshop.tools["build"].key(), *(tool.key() for tool in self.used)]
+        env = {"CCACHE_DIR": "/ccache", "CCACHE_MAXSIZE": self._workshop.ccache}
+        env["CCACHE_COMPILERCHECK"] = f"string:{digest.of_value(tools)}"
+        return sandbox.with_mounts([Mount(source=folder, target="/ccache", writable=True)]).with_env(env)
+
+    def sysroot(self) -> list["Stage"]:
+        """The libraries that it names, and all that these are compiled against."""
+        found: dict[str, Stage] = {}
+        pending = list(self.libs)
+        while pending:
+            lib = pending.pop()
+            if lib.id not in found:
+                found[lib.id] = lib
+                pending += lib.libs
+        return [lib for _, lib in sorted(found.items())]
 
     def work(self) -> Work:
         """Where this stage builds, or where its last build failed."""
         key = self.key()
         if key is None:
             raise KilnError("its dependencies are not built yet", where=self.id, hint=f"doit {self.id}")
-        return Work(path=self.store.work_path(self.name, self.version, key))
+        return self.store.work(self.name, self.version, key)
 
     def _keep_log(self, work: Work) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(work.log, self._logs / f"{self.name}.log")
+        self._workshop.logs.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(work.log, self._workshop.logs / f"{self.name}.log")
 
     def _failure(self, work: Work, error: process.CommandFailed) -> KilnError:
         lines = work.log.read_text(errors="replace").splitlines() if work.log.exists() else []
         begun = [line[3:] for line in lines if line.startswith("== ") and line[3:] in self.phases]
         phase = begun[-1] if begun else next(iter(self.phases))
-        work.failed.write_text(phase)
+        full = "No space left on device" in "\n".join(lines[-50:])
+        if not full:  # else what failed would keep the disk so
+            work.failed.write_text(phase)
         spoken = [line for line in lines if line.strip() and not line.startswith(("+ ", "== "))]
         shown = [f"  {_shortened(line)}" for line in spoken[-_SHOWN_LINES:]]
-        log = os.path.relpath(self._logs / f"{self.name}.log")
-        full = "No space left on device" in "\n".join(lines[-50:])
-        last = f"disk     full: set KILN_STORE to a folder with more room than {self.store.path}" if full else ""
+        log = os.path.relpath(self._workshop.logs / f"{self.name}.log")
         ended, retry = f"phase {phase} ended with status {error.status}", f"  retry    doit shell {self.package}"
-        text = [ended, *shown, f"  log      {log}", retry, last]
-        return BuildFailed("\n".join(line for line in text if line))
+        if full:
+            retry = f"  disk     full: make room, or set KILN_STORE to a folder with more of it than {self.store.path}"
+        return BuildFailed("\n".join([ended, *shown, f"  log      {log}", retry]))
 
 
 def _shortened(line: str) -> str:
@@ -179,16 +231,3 @@ def script(phases: Mapping[str, list[dict[str, Any]]]) -> str:
         parts.append(f"phase_{name}() {{\n{shell(actions) or ':'}\n}}")
     parts.append('for phase; do\necho "== $phase"\nset -x\n"phase_$phase"\n{ set +x; } 2>/dev/null\ndone')
     return "\n".join(parts) + "\n"
-
-
-def _merge(roots: Sequence[Path], into: Path) -> None:
-    """Lay sealed trees over each other by hard links: nothing is copied, and nobody can write to them."""
-    for root in roots:
-        for folder, folders, files in os.walk(root):
-            place = into / os.path.relpath(folder, root)
-            place.mkdir(parents=True, exist_ok=True)
-            for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
-                source, target = os.path.join(folder, name), place / name
-                if os.path.lexists(target):
-                    raise KilnError(f"two packages bring {os.path.relpath(target, into)} into one sysroot")
-                os.link(source, target, follow_symlinks=False)

@@ -2,9 +2,12 @@
 
 ::
 
-    store/<name>-<version>-<key12>/{root/, log, stamp.json}     an entry
-    store/work/<name>-<version>-<key12>/                        a build that runs, or failed and was kept
-    store/.lock                                                 held by the one process that builds
+    store/<name>-<version>-<key12>/{root/, log, files.json, stamp.json}     an entry
+    store/work/<name>-<version>-<key12>/                                    a build that runs, or failed and was kept
+    store/roots/                                                            what each image reaches, for gc
+    store/ccache/                                                           the compilers' cache
+    store/format                                                            the number of this layout
+    store/.lock                                                             shared by those who build, for gc to wait
 """
 
 import errno
@@ -16,29 +19,35 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kiln import digest
+from kiln import digest, process
 from kiln.errors import KilnError
 
 # Every time stamp in an entry or an image, in seconds since 1970: 2026-01-01 00:00 UTC.
 EPOCH = 1767225600
 
-_SCHEMA = 1
+# Goes up with the layout, and with any change of the engine that alters results without altering their inputs.
+FORMAT = 2
+
+_POLL = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A finished result: ``root`` holds its files, ``inputs`` is what made them."""
+    """A finished result: ``root`` holds its files, ``inputs`` is what made them, in ``seconds``."""
 
     path: Path
     key: str
     digest: str
     inputs: dict[str, Any]
     notes: dict[str, Any]
+    seconds: float
 
     @property
     def root(self) -> Path:
@@ -47,6 +56,24 @@ class Entry:
     @property
     def log(self) -> Path:
         return self.path / "log"
+
+    def damage(self) -> list[str]:
+        """The paths of the result, and how each is not what was built; nothing where all is well."""
+        try:
+            known: dict[str, str] = json.loads((self.path / "files.json").read_bytes())
+            tree, found = digest.read_tree(self.root)
+        except (OSError, ValueError) as error:
+            return [f"cannot be read ({error})"]
+        words = {path: "is missing" for path in known if path not in found}
+        words |= {
+            path: "was altered" if path in known else "was added" for path in found if known.get(path) != found[path]
+        }
+        differs = [] if words or tree.hash == self.digest else ["files.json or stamp.json was altered"]
+        return [f"{path} {word}" for path, word in sorted(words.items())] + differs
+
+    def condemn(self) -> None:
+        """Let nobody find this entry again, so that the next run makes it anew."""
+        (self.path / "stamp.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,108 +106,199 @@ class Work:
         path.mkdir(exist_ok=True)
         return path
 
+    def clear(self) -> None:
+        """Remove what an earlier build left, and be ready for the next."""
+        for left in self.path.iterdir():
+            remove(left)
+        self.root.mkdir(parents=True)
+
 
 Fill = Callable[[Work], dict[str, Any]]
 
 
 class Store:
-    """The entries below one folder."""
+    """The entries below one folder. What ``shared`` folders hold is found too; they are only read.
 
-    def __init__(self, path: Path) -> None:
+    ``local`` is the store of what must never leave this machine. Raises KilnError for a folder that a newer kiln wrote.
+    """
+
+    def __init__(self, path: Path, *, shared: Sequence[Path] = (), local: "Store | None" = None) -> None:
         self.path = path
+        self.local = local or self
+        self._places = (path, *shared)
         self._lock_file: int | None = None
         self._guard = threading.Lock()
+        for place in self._places:
+            _check_format(place)
 
     def entry_path(self, name: str, version: str, key: str) -> Path:
         return self.path / f"{name}-{version}-{key[:12]}"
 
-    def work_path(self, name: str, version: str, key: str) -> Path:
-        return self.path / "work" / self.entry_path(name, version, key).name
+    def work(self, name: str, version: str, key: str) -> Work:
+        return Work(path=self.path / "work" / f"{name}-{version}-{key[:12]}")
 
     def find(self, name: str, version: str, key: str) -> Entry | None:
         """The entry of that key; None where there is none, or what is there is not whole."""
-        entry = _read(self.entry_path(name, version, key))
-        return entry if entry and entry.key == key else None
+        for place in self._places:
+            entry = read(place / f"{name}-{version}-{key[:12]}")
+            if entry and entry.key == key:
+                return entry
+        return None
 
-    def entries(self, name: str) -> Iterator[Entry]:
-        """All entries of a name, newest first, whatever their version."""
-        for stamp in sorted(self.path.glob(f"{name}-*/stamp.json"), key=os.path.getmtime, reverse=True):
-            entry = _read(stamp.parent)
-            if entry and entry.inputs.get("name") == name:
+    def entries(self, name: str = "") -> Iterator[Entry]:
+        """All entries of this store, or those of a name, newest first, whatever their version."""
+        for stamp in sorted(self.path.glob(f"{name}*/stamp.json"), key=_written, reverse=True):
+            entry = read(stamp.parent)
+            if entry and name in ("", entry.inputs.get("name")):
                 yield entry
 
-    def build(self, name: str, version: str, inputs: dict[str, Any], fill: Fill, *, file_mode: int = 0o444) -> Entry:
-        """Let ``fill`` make the files in a fresh work folder, then publish them.
+    def build(
+        self,
+        name: str,
+        version: str,
+        inputs: dict[str, Any],
+        fill: Fill,
+        *,
+        file_mode: int = 0o444,
+        replace: bool = False,
+    ) -> Entry:
+        """Let ``fill`` make the files in a fresh work folder, then publish them; ``replace`` an entry that is there.
 
         ``fill`` returns notes for the stamp. When it raises, its folder stays for ``doit shell``; when the whole
         process dies, the next one sweeps it away. Raises KilnError where the disk is full or not writable.
         """
         key = digest.of_value(inputs)
-        work = Work(path=self.work_path(name, version, key))
+        place = self.entry_path(name, version, key)
         try:
-            self.lock()
-            found = self.find(name, version, key)
-            if found:  # another process was faster while we waited for the lock
-                return found
-            remove(work.path)
-            work.root.mkdir(parents=True)
-            started = time.monotonic()
-            notes = fill(work)
-            seal(work.root, file_mode)
-            tree = digest.of_tree(work.root).hash
-            seconds = round(time.monotonic() - started, 1)
-            made = {"key": key, "digest": tree, "inputs": inputs, "notes": notes, "seconds": seconds}
-            with (work.path / "entry/stamp.json").open("w") as file:
-                json.dump({"schema": _SCHEMA} | made, file, indent=1, sort_keys=True)
-                file.flush()
-                os.fsync(file.fileno())
-            place = self.entry_path(name, version, key)
-            remove(place)
-            (work.path / "entry").rename(place)
-            remove(work.path)
+            self.use()
+            with self.hold(self.work(name, version, key)) as work:
+                # Another process may have been faster while we waited for the work folder.
+                found = None if replace else self.find(name, version, key)
+                if found:
+                    return found
+                work.clear()
+                started = time.monotonic()
+                notes = fill(work)
+                seal(work.root, file_mode)
+                tree, files = digest.read_tree(work.root)
+                seconds = round(time.monotonic() - started, 1)
+                _write(work.path / "entry/files.json", files)
+                made = {"key": key, "digest": tree.hash, "notes": notes}
+                stamp = {"format": FORMAT, "inputs": inputs, "seconds": seconds, "seal": digest.of_value(made)} | made
+                _write(work.path / "entry/stamp.json", stamp)
+                remove(place)
+                (work.path / "entry").rename(place)
         except OSError as error:
-            remove(work.path)
             hint = None
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
                 free = shutil.disk_usage(self.path).free / 1e9 if self.path.exists() else 0.0
                 hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
             message = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
             raise KilnError(message, where=os.fspath(self.path), hint=hint) from error
-        except BaseException:
-            if not work.failed.exists():
-                remove(work.path)
-            raise
-        entry = _read(place)
+        entry = read(place)
         assert entry
         return entry
 
+    def remember(self, owner: str, entries: list[str]) -> None:
+        """Note which entries, by their folders' names, an owner's image reaches; an owner is an output folder."""
+        place = self.path / "roots" / digest.of_value(owner)[:12]
+        place.parent.mkdir(exist_ok=True)
+        _write(self.path / "work" / place.name, {"owner": owner, "entries": entries})
+        (self.path / "work" / place.name).rename(place)
+
+    def roots(self) -> dict[str, list[str]]:
+        """What was last remembered, by owner."""
+        found = {}
+        for path in sorted((self.path / "roots").glob("*")):
+            try:
+                value = json.loads(path.read_bytes())
+                found[value["owner"]] = value["entries"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                say(f"damaged  {path} ({error}); the next image of its board writes it anew")
+        return found
+
     def drop(self, name: str, version: str, key: str) -> bool:
         """Remove an entry and what a failed build of it left; tells whether there was anything."""
-        places = (self.entry_path(name, version, key), self.work_path(name, version, key))
+        places = (self.entry_path(name, version, key), self.work(name, version, key).path)
         there = [path for path in places if path.exists()]
-        for path in there:
-            remove(path)
+        if there:
+            with self.alone():
+                for path in there:
+                    remove(path)
         return bool(there)
 
-    def lock(self) -> None:
-        """Hold the store until this process ends; waits for another that builds, and says so. Sweeps leftovers."""
+    def use(self) -> None:
+        """Keep gc away until this process ends, and sweep what killed processes left."""
         with self._guard:
             if self._lock_file is not None:
                 return
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(file, 100, 0).decode(errors="replace").strip() or "another process"
-                print(f"waiting  {self.path} is in use by {holder}", file=sys.stderr, flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()}\n".encode(), 0)
+            file = self._open_lock()
+            _take(file, fcntl.LOCK_SH, f"{self.path} until it is cleaned up")
+            _check_format(self.path)
+            _write_format(self.path / "format")
             self._lock_file = file
             for left in (self.path / "work").glob("*"):
-                if not Work(path=left).failed.exists():
-                    remove(left)
+                folder = _claim(left, wait=False)
+                if folder is not None:
+                    with _closing(folder):
+                        if not Work(path=left).failed.exists():
+                            remove(left)
+
+    def release(self) -> None:
+        """Build no more for now, so that nobody waits for us."""
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the store while nobody else builds in it; waits, and says so."""
+        file = self._open_lock() if self._lock_file is None else self._lock_file
+        try:
+            _take(file, fcntl.LOCK_EX, f"{self.path} until nobody builds in it")
+            yield
+        finally:
+            if file == self._lock_file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+            else:
+                os.close(file)
+
+    def _open_lock(self) -> int:
+        (self.path / "work").mkdir(parents=True, exist_ok=True)
+        return os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    @contextmanager
+    def hold(self, work: Work) -> Iterator[Work]:
+        """Have a work folder to oneself, until a build succeeds; waits for another process, and says so."""
+        folder = None
+        while folder is None:
+            work.path.mkdir(parents=True, exist_ok=True)
+            folder = _claim(work.path, wait=True)
+        with _closing(folder):
+            try:
+                yield work
+            finally:
+                if not work.failed.exists():
+                    remove(work.path)
+
+
+def read(path: Path) -> Entry | None:
+    """The entry in a folder; None where it is not finished, not whole, or of another format."""
+    try:
+        text = (path / "stamp.json").read_bytes()
+    except OSError:
+        return None
+    try:
+        stamp = json.loads(text)
+        if stamp.get("format") != FORMAT or not (path / "root").is_dir():
+            return None
+        made = {name: stamp[name] for name in ("key", "digest", "notes")}
+        if stamp["seal"] != digest.of_value(made):
+            raise ValueError("its seal does not fit")
+        return Entry(path=path, inputs=stamp["inputs"], seconds=stamp["seconds"], **made)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        say(f"damaged  {path}/stamp.json ({error}); what it stood for is made again")
+        return None
 
 
 def seal(root: Path, file_mode: int = 0o444) -> None:
@@ -208,11 +326,101 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Entry | None:
+def merge(roots: Sequence[Path], into: Path) -> None:
+    """Lay sealed trees over each other by hard links, so that nothing is copied where one file system has both."""
+    for root in roots:
+        for folder, folders, files in os.walk(root):
+            place = into / os.path.relpath(folder, root)
+            place.mkdir(parents=True, exist_ok=True)
+            for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
+                source, target = os.path.join(folder, name), place / name
+                if os.path.lexists(target):
+                    raise KilnError(f"two packages bring {os.path.relpath(target, into)} into one sysroot")
+                try:
+                    os.link(source, target, follow_symlinks=False)
+                except OSError as error:
+                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                        raise
+                    shutil.copy2(source, target, follow_symlinks=False)
+
+
+@cache
+def say(text: str) -> None:
+    """Tell the user, once, of something that is no error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _take(file: int, kind: int, what: str) -> None:
+    """Lock a file; waits, and says for what. Not by a blocking call, from which no signal wakes a thread."""
+    if _try(file, kind):
+        return
+    say(f"waiting  for {what}")
+    while not _try(file, kind):
+        time.sleep(_POLL)
+        process.check()
+
+
+def _claim(path: Path, *, wait: bool) -> int | None:
+    """The locked folder ``path``, open; None where another process has it, or has just removed it."""
     try:
-        stamp = json.loads((path / "stamp.json").read_bytes())
-        if stamp["schema"] != _SCHEMA or not (path / "root").is_dir():
-            return None
-        return Entry(path=path, **{name: stamp[name] for name in ("key", "digest", "inputs", "notes")})
-    except (OSError, ValueError, KeyError, TypeError):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return None
+    try:
+        if wait:
+            _take(file, fcntl.LOCK_EX, f"{path.name}, which another process builds")
+        if (wait or _try(file, fcntl.LOCK_EX)) and os.path.samestat(os.fstat(file), os.stat(path)):
+            return file
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(file)
+        raise
+    os.close(file)
+    return None
+
+
+def _try(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _closing(file: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
+
+
+def _write(path: Path, value: Any) -> None:
+    with path.open("w") as file:
+        file.write(json.dumps(value, sort_keys=True, separators=(",\n", ": ")))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_format(path: Path) -> None:
+    try:
+        text = (path / "format").read_text().strip()
+    except OSError:  # a new store, or no store at all
+        return
+    if text and (not text.isdigit() or int(text) > FORMAT):
+        message = f"this store was written by a newer kiln (its format is {text}, this one knows {FORMAT})"
+        hint = "update kiln, or set KILN_STORE (or KILN_SHARED) to another folder"
+        raise KilnError(message, where=os.fspath(path), hint=hint)
+
+
+def _write_format(path: Path) -> None:
+    if not path.exists() or path.read_text() != f"{FORMAT}\n":
+        path.write_text(f"{FORMAT}\n")

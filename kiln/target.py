@@ -2,38 +2,45 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 from kiln import digest
+from kiln.errors import KilnError
 from kiln.store import Entry, Store, Work
+
+# Stands in inputs for the content of a dependency that was not built yet.
+UNKNOWN = "not built yet"
 
 
 class Target(ABC):
     """One node of the graph. ``id`` is its task's name, ``name`` and ``version`` its folder's in the store.
 
-    ``inputs`` is complete: equal inputs mean equal results. It is None as long as a dependency that counts by its
-    content was not built, since nobody knows that content yet.
+    ``inputs`` is complete: equal inputs mean equal results. Where a dependency that counts by its content was not
+    built, it holds UNKNOWN, and there is no key yet. ``local`` marks what is made from something that no
+    inputs describe, such as a user's working tree, and all that follows from it: it stays in a store of its own.
     """
 
     id: str
     name: str
     version: str
     doc: str = ""
-    deps: tuple["Target", ...] = ()
     # A lazy target is a means only: it is made when one of its users must be.
     lazy = False
     # The mode of plain files in the store.
     file_mode = 0o444
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, deps: Sequence["Target"] = (), *, local: bool = False) -> None:
+        self.deps = tuple(deps)
+        self.local: bool = local or any(dep.local for dep in self.deps)
+        self.store = store.local if self.local else store
         self._entry: Entry | None = None
+        self._looked = False
+        self._sound = False
         self._lock = threading.Lock()
 
     @abstractmethod
-    def inputs(self) -> dict[str, Any] | None:
+    def inputs(self) -> dict[str, Any]:
         """What the result follows from, as JSON."""
 
     @abstractmethod
@@ -41,17 +48,34 @@ class Target(ABC):
         """Make the result below ``work.root``; returns notes for the stamp."""
 
     def key(self) -> str | None:
-        inputs = self.inputs()
-        return None if inputs is None else digest.of_value(inputs)
+        return self._entry.key if self._entry else key(self.inputs())
 
     def entry(self) -> Entry | None:
-        """The finished result, or None where it is yet to be made."""
+        """The finished result, or None where it was not there when last looked for."""
+        pending = [] if self._looked else [self]
+        while pending:  # no recursion, since a chain of libraries may be long
+            unknown = [dep for dep in pending[-1].deps if not dep._looked]
+            if unknown:
+                pending += unknown
+            else:
+                pending.pop().look()
+        return self._entry
+
+    def look(self) -> Entry | None:
+        """Look for the result again, which may be known or there now that the dependencies are built."""
+        self._looked = True
         if self._entry is None:
             self._entry = self._find(self.inputs())
         return self._entry
 
-    def _find(self, inputs: dict[str, Any] | None) -> Entry | None:
-        return self.store.find(self.name, self.version, digest.of_value(inputs)) if inputs is not None else None
+    def _find(self, inputs: dict[str, Any]) -> Entry | None:
+        found = key(inputs)
+        return self.store.find(self.name, self.version, found) if found else None
+
+    def content(self) -> str:
+        """The digest of the result, where it is there."""
+        entry = self.entry()
+        return entry.digest if entry else UNKNOWN
 
     def built(self) -> Entry:
         """The finished result of a target whose task has run."""
@@ -59,64 +83,65 @@ class Target(ABC):
         assert entry, f"{self.id} was not built"
         return entry
 
+    def sound(self) -> Entry:
+        """The finished result, each file of it looked at once: what is made of it must not carry damage on.
+
+        Raises KilnError where something was altered, and forgets the result, so that the next run repairs it.
+        """
+        entry = self.built()
+        with self._lock:
+            damage = [] if self._sound else entry.damage()
+            self._sound = True
+        if damage:
+            more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+            try:
+                entry.condemn()
+                hint = "run the same command again, which makes it anew"
+            except OSError:
+                hint = "this store can only be read: take it out of KILN_SHARED"
+            raise KilnError(f"its result was damaged: {damage[0]}{more}", where=f"{self.id}, {entry.root}", hint=hint)
+        return entry
+
     def build(self) -> None:
         """Make the result, and the lazy dependencies that it needs, unless another thread did."""
         with self._lock:
-            if self.entry():
+            if self.look():
                 return
             for dep in self.deps:
                 if dep.lazy:
                     dep.build()
             inputs = self.inputs()
-            assert inputs is not None, f"{self.id} was asked for before its dependencies"
-            self._entry = self.store.build(self.name, self.version, inputs, self.fill, file_mode=self.file_mode)
+            assert key(inputs), f"{self.id} was asked for before its dependencies"
+            self._entry = self._make(inputs)
+            self._sound = True
+
+    def _make(self, inputs: dict[str, Any]) -> Entry:
+        return self.store.build(self.name, self.version, inputs, self.fill, file_mode=self.file_mode)
 
     def clean(self) -> bool:
-        key = self.key()
+        known = self.key()
         self._entry = None
-        return key is not None and self.store.drop(self.name, self.version, key)
-
-    @cached_property
-    def closure(self) -> tuple["Target", ...]:
-        """This target and all that it needs, dependencies first."""
-        found: dict[str, Target] = {}
-        for dep in self.deps:
-            found |= {target.id: target for target in dep.closure}
-        return (*found.values(), self)
-
-    def reasons(self) -> Iterator[str]:
-        """Why this target is not fresh; nothing where it is."""
-        if self.entry():
-            return
-        inputs = self.inputs()
-        if inputs is None:
-            missing = [dep.id for dep in self.deps if not dep.entry()]
-            yield f"waits for {', '.join(missing)}"
-            return
-        last = next(self.store.entries(self.name), None)
-        if last is None:
-            yield "was never built"
-            return
-        yield from difference(last.inputs, inputs) or ["its result was removed"]
+        return known is not None and self.store.drop(self.name, self.version, known)
 
 
-def difference(old: Any, new: Any, path: str = "") -> list[str]:
-    """How two JSON values differ, a line for each place: ``where: old -> new``."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        lines: list[str] = []
-        for name in sorted(old.keys() | new.keys()):
-            place = f"{path}.{name}" if path else name
-            if name in old and name in new:
-                lines += difference(old[name], new[name], place)
-            else:
-                lines.append(f"{place}: {'gone' if name in old else 'new'}")
-        return lines
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [line for index, (a, b) in pairs for line in difference(a, b, f"{path}[{index}]")]
-    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+def key(inputs: dict[str, Any]) -> str | None:
+    """The key of a result; None where something of its inputs is unknown."""
+    for value in inputs.values():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+        if any(part is UNKNOWN for part in parts):
+            return None
+    return digest.of_value(inputs)
 
 
-def _short(value: Any) -> str:
-    text = value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def closure(*targets: Target) -> list[Target]:
+    """These targets and all that they need, dependencies first."""
+    found: dict[str, Target] = {}
+    pending = list(reversed(targets))
+    while pending:
+        missing = [dep for dep in pending[-1].deps if dep.id not in found]
+        if missing:
+            pending += missing
+        else:
+            target = pending.pop()
+            found[target.id] = target
+    return list(found.values())

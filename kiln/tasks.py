@@ -17,6 +17,7 @@ from kiln.errors import KilnError, nearest
 from kiln.graph import Graph
 from kiln.recipe.package import Kconfig
 from kiln.report.progress import Progress
+from kiln.report.why import reasons
 from kiln.settings import Settings
 from kiln.target import Target
 from kiln.vm.qemu import own_program
@@ -28,6 +29,8 @@ VARIABLES = {
     "BOARD": "the board to build for, one of configs/",
     "BOOT": "what `doit qemu` boots: cpio (the default), ext4 or disk",
     "APPEND": "kernel parameters that `doit qemu` adds",
+    "DEV": "a package that is built from the working tree SRC; `doit dev` sets it",
+    "SRC": "the working tree that `doit dev` builds from",
 }
 
 # More threads than processors: downloads and packing overlap with compilers, whose number the jobserver limits.
@@ -58,7 +61,7 @@ class Action(BaseAction):  # type: ignore[misc]
 
     def execute(self, out: Any = None, err: Any = None) -> TaskFailed | TaskError | None:  # noqa: ARG002
         try:
-            self.run(*(self.task.pos_arg_val or []) if self.task.pos_arg else ())
+            self.run(*(self.task.pos_arg_val or []) if self.task.pos_arg else (), **(self.task.options or {}))
         except KilnError as error:
             return TaskFailed(str(error))
         except Exception:
@@ -77,16 +80,21 @@ class Fresh:
         self.graph = graph
 
     def __call__(self) -> bool:
-        return self.target.entry() is not None or (self.target.lazy and not self.graph.needed(self.target))
+        return self.target.look() is not None or (self.target.lazy and not self.graph.needed(self.target))
 
     def __repr__(self) -> str:
-        return "; ".join(self.target.reasons())
+        return "; ".join(reasons(self.target)) or "what it is made from may come out different"
 
 
 def task_kiln() -> Iterator[dict[str, Any]]:
     try:
         variables = _variables()
-        graph = Graph.load(Settings.read(Path.cwd()), variables["BOARD"] or DEFAULT_BOARD)
+        trees = (
+            {variables["DEV"]: Path(variables["SRC"]).expanduser().absolute()}
+            if variables["DEV"] and variables["SRC"]
+            else {}
+        )
+        graph = Graph.load(Settings.read(Path.cwd()), variables["BOARD"] or DEFAULT_BOARD, trees)
         yield from _target_tasks(graph)
         yield from _verb_tasks(graph, variables)
     except KilnError as error:
@@ -101,6 +109,19 @@ def _variables() -> dict[str, str | None]:
     if given.get("BOOT", "cpio") not in verbs.ROADS:
         raise KilnError(f"cannot boot by {given['BOOT']!r}", where="BOOT", hint=nearest(given["BOOT"], verbs.ROADS))
     return {name: given.get(name) for name in VARIABLES}
+
+
+def _trees(variables: dict[str, str | None]) -> dict[str, Path]:
+    """The working tree that stands in for the source of a package."""
+    package, folder = variables["DEV"], variables["SRC"]
+    if not package and not folder:
+        return {}
+    if not package or not folder:
+        raise KilnError("a package and its working tree go together", hint="doit dev PACKAGE SRC=FOLDER")
+    tree = Path(folder).expanduser().absolute()
+    if not tree.is_dir():
+        raise KilnError(f"there is no folder {tree}", where="SRC", hint="doit dev PACKAGE SRC=FOLDER")
+    return {package: tree}
 
 
 def _target_tasks(graph: Graph) -> Iterator[dict[str, Any]]:
@@ -151,6 +172,21 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         "go back into the sandbox of a package, where its build failed",
         interactive=True, pos_arg="packages",
     )  # fmt: skip
+    yield task(
+        "why", lambda *names: verbs.why(graph, *names),
+        "say what would be made for a target (image, if none is named), and for which change", pos_arg="targets",
+    )  # fmt: skip
+    yield task(
+        "diff", lambda *places: verbs.diff(graph, *places),
+        "compare two images or manifests by path: boards, output folders, manifest.json files", pos_arg="images",
+    )  # fmt: skip
+    dry = {"name": "dry", "long": "dry-run", "type": bool, "default": False, "help": "only say what would be freed"}
+    yield task(
+        "gc", lambda *, dry: verbs.gc(graph, dry=dry),
+        "free the room of results that no board reaches", params=[dry],
+    )  # fmt: skip
+    yield task("verify", lambda: verbs.verify(graph), "look at every file of the store, and set damaged results aside")
+    yield task("store", lambda: verbs.store(graph), "show what takes how much room")
     yield task("tools:lock", lambda: verbs.lock(graph), "pin the tools anew, with apt's solver")
     for name, recipe in graph.recipes.items():
         if isinstance(recipe.package, Kconfig):

@@ -8,12 +8,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
+from kiln import gc as collector
 from kiln import kconfig, process
 from kiln.errors import KilnError, nearest
 from kiln.graph import KERNEL, Graph
 from kiln.image.targets import kernel_image
 from kiln.recipe.package import Kconfig
-from kiln.report import doctor as report
+from kiln.report import diff as comparison
+from kiln.report import doctor as health
+from kiln.report import usage
+from kiln.report.why import why as explain
 from kiln.store import Work
 from kiln.target import Target
 from kiln.vm.check import boot_and_check
@@ -29,12 +35,13 @@ def qemu(graph: Graph, road: str, append: str) -> None:
         program, kvm = _program(graph)
         argv = command(graph.board.machine, boot, program=program, kvm=kvm, interactive=True)
         print(shlex.join(argv), flush=True)
+        graph.store.release()
         process.run(argv, interactive=True)
 
 
 def test(graph: Graph, road: str) -> None:
     """Boot an image to the check inside it, and keep the serial log with the host's times."""
-    log = graph.settings.output / graph.board.name / "boot" / f"{road}.log"
+    log = graph.image.output / "boot" / f"{road}.log"
     with graph.jobserver.slot(), tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, "", Path(scratch))
         program, kvm = _program(graph)
@@ -66,7 +73,7 @@ def _boot(graph: Graph, road: str, append: str, scratch: Path) -> Boot:
 
 
 def doctor(graph: Graph) -> None:
-    findings = list(report.examine(graph.settings, graph.tools))
+    findings = list(health.examine(graph.settings, graph.tools))
     for finding in findings:
         print(finding)
     problems = sum(finding.level == "problem" for finding in findings)
@@ -79,6 +86,60 @@ def lock(graph: Graph) -> None:
     print("\n".join(changes) or "nothing changed")
 
 
+def why(graph: Graph, *names: str) -> None:
+    targets = {target.id: target for target in graph.targets}
+    for name in names or (graph.image.id,):
+        chosen = graph.result(name) if name in graph.recipes else targets.get(name)
+        if chosen is None:
+            raise KilnError(f"there is no target {name!r}", hint=nearest(name, [*targets, *graph.recipes]))
+        print("\n".join(explain(chosen, graph.needed)))
+
+
+def diff(graph: Graph, *places: str) -> None:
+    if len(places) != 2:
+        raise KilnError("name two images", hint="doit diff IMAGE_A IMAGE_B")
+    before, after = (comparison.read(place, graph.settings) for place in places)
+    print("\n".join(comparison.render(before, after)))
+
+
+def gc(graph: Graph, *, dry: bool) -> None:
+    if dry:
+        print("\n".join(collector.render(collector.sort_out(graph.settings), dry=True)))
+        return
+    with graph.store.alone(), graph.store.local.alone():
+        items = collector.sort_out(graph.settings)
+        print("\n".join(collector.render(items, dry=False)), flush=True)
+        collector.free(items)
+
+
+def verify(graph: Graph) -> None:
+    """Look at every file of the stores. What is damaged is set aside, so that the next run makes it anew."""
+    damaged = count = 0
+    for store in (graph.store, graph.store.local):
+        entries = list(store.entries())
+        for entry in tqdm(entries, unit="results", leave=False, disable=None):
+            damage = entry.damage()
+            if not entry.path.exists():  # freed meanwhile
+                continue
+            count += 1
+            damaged += bool(damage)
+            for line in damage:
+                print(f"damaged  {entry.path.name}  {line}", flush=True)
+            if damage:
+                entry.condemn()
+    if damaged:
+        raise KilnError(
+            f"{damaged} of {count} results were damaged", hint="they are set aside: the next run makes them anew"
+        )
+    print(f"{count} results, all as they were built")
+
+
+def store(graph: Graph) -> None:
+    for place in (graph.store.path, graph.store.local.path):
+        if place.exists():
+            print("\n".join(usage.render(usage.measure(place))))
+
+
 def clean(target: Target) -> None:
     if target.clean():
         print(f"removed {target.id}")
@@ -88,33 +149,30 @@ def shell(graph: Graph, *names: str) -> None:
     """A shell in the sandbox of a package: where its build failed, or fresh."""
     if len(names) != 1:
         raise KilnError("name one package", hint="doit shell PACKAGE")
-    if names[0] not in graph.recipes:
-        raise KilnError(f"there is no package {names[0]!r}", hint=nearest(names[0], graph.recipes))
     stages = graph.stages(names[0]).values()
     failed = [stage for stage in stages if stage.key() and stage.work().failed.exists()]
     stage = failed[0] if failed else list(stages)[-1]
     missing = [dep.id for dep in stage.deps if not dep.entry()]
     if missing:
         raise KilnError(f"it needs {', '.join(missing)} first", where=stage.id, hint=f"doit {' '.join(missing)}")
-    graph.store.lock()
-    work = stage.work()
-    phases = list(stage.phases)
-    if failed:
-        phase = work.failed.read_text()
-        phases = phases[phases.index(phase) :]
-        print(f"{stage.id} failed in phase {phase}")
-    else:
-        work.root.mkdir(parents=True, exist_ok=True)
-        work.failed.write_text(phases[0])
-        print(f"{stage.id} did not fail; this is its sandbox before the first phase")
-    print(f"to run a phase: sh /inputs/run.sh {' '.join(phases)}")
-    sys.stdout.flush()
-    env = _terminal(graph) | {"PS1": f"{stage.id} $ "}
-    try:
-        stage.sandbox(work).with_env(env).run(["bash", "--norc", "-i"], interactive=True)
-    except process.CommandFailed as error:
-        if error.status < 0:
-            raise
+    with stage.store.hold(stage.work()) as work:
+        phases = list(stage.phases)
+        if failed:
+            phase = work.failed.read_text()
+            phases = phases[phases.index(phase) :]
+            print(f"{stage.id} failed in phase {phase}")
+        else:
+            work.root.mkdir(parents=True, exist_ok=True)
+            work.failed.write_text(phases[0])
+            print(f"{stage.id} did not fail; this is its sandbox before the first phase")
+        print(f"to run a phase: sh /inputs/run.sh {' '.join(phases)}")
+        sys.stdout.flush()
+        env = _terminal(graph) | {"PS1": f"{stage.id} $ "}
+        try:
+            stage.sandbox(work).with_env(env).run(["bash", "--norc", "-i"], interactive=True)
+        except process.CommandFailed as error:
+            if error.status < 0:
+                raise
 
 
 def _terminal(graph: Graph) -> dict[str, str]:
@@ -133,16 +191,14 @@ def menuconfig(graph: Graph, name: str) -> None:
         if dep.lazy:
             dep.build()
     before = stage.built().root / "config"
-    graph.store.lock()
-    work = Work(path=graph.store.path / "work" / f"{name}-menuconfig")
-    work.root.mkdir(parents=True, exist_ok=True)
-    config = work.folder("build") / ".config"
-    shutil.copyfile(before, config)
-    command = ["make", "-C", "/src", "O=/build", *package.flags(graph.board), "menuconfig"]
-    stage.sandbox(work).with_env(_terminal(graph)).run(command, interactive=True)
-    changed = kconfig.difference(kconfig.parse(before.read_text()), kconfig.parse(config.read_text()))
+    with graph.store.hold(Work(path=graph.store.path / "work" / f"{name}-menuconfig")) as work:
+        work.clear()
+        config = work.folder("build") / ".config"
+        shutil.copyfile(before, config)
+        command = ["make", "-C", "/src", "O=/build", *package.flags(graph.board), "menuconfig"]
+        stage.sandbox(work).with_env(_terminal(graph)).run(command, interactive=True)
+        changed = kconfig.difference(kconfig.parse(before.read_text()), kconfig.parse(config.read_text()))
     file = graph.board.files / name / "menuconfig.config"
-    shutil.rmtree(work.path, ignore_errors=True)
     if not changed:
         print("nothing changed")
         return

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -5,9 +6,10 @@ import pytest
 
 from kiln.errors import KilnError
 from kiln.graph import Graph
+from kiln.settings import Settings
 from kiln.source.tree import SourceTree
-from kiln.store import Store, Work
-from kiln.target import Target
+from kiln.store import Store, Work, remove
+from kiln.target import Target, closure
 from tests.project import Project
 
 
@@ -27,9 +29,10 @@ def publish(target: Target, text: str = "", store: Store | None = None) -> None:
     inputs = target.inputs()
     assert inputs
     (store or target.store).build(target.name, target.version, inputs, fill)
+    target.look()
 
 
-def ids(targets: tuple[Target, ...]) -> list[str]:
+def ids(targets: Iterable[Target]) -> list[str]:
     return [target.id for target in targets]
 
 
@@ -56,9 +59,9 @@ def test_dependencies_come_first(graph: Graph) -> None:
 def test_the_image_is_made_of_what_is_needed_at_run_time(graph: Graph) -> None:
     assert graph.runtime() == ["app", "data"]
     assert ids(graph.image.deps[0].deps) == ["app:build", "data:build"]
-    closure = set(ids(graph.image.closure))
-    assert {"lib:build", "tool:build", "app:fetch", "rootfs", "cpio", "ext4", "tar", "disk", "linux:build"} < closure
-    assert not closure & {"spare:build", "spare:fetch", "tools:vm"}
+    found = set(ids(closure(graph.image)))
+    assert {"lib:build", "tool:build", "app:fetch", "rootfs", "cpio", "ext4", "tar", "disk", "linux:build"} < found
+    assert not found & {"spare:build", "spare:fetch", "tools:vm"}
     assert {"spare:build", "spare:fetch", "tools:vm"} < set(ids(graph.targets))
 
 
@@ -68,7 +71,8 @@ def test_a_package_sees_what_it_declared_and_the_libraries_of_its_libraries(proj
     project.recipe("extra")
     project.recipe("top", "libs=('middle',), tools=('extra',)")
     stage = project.graph().result("top")
-    assert ids(stage.libs) == ["base:build", "middle:build"]
+    assert ids(stage.libs) == ["middle:build"]
+    assert ids(stage.sysroot()) == ["base:build", "middle:build"]
     assert ids(stage.used) == ["extra:build"]
 
 
@@ -84,8 +88,8 @@ def test_what_is_compiled_for_the_board_gets_toolchain_and_c_library(project: Pr
 
 def test_nothing_is_fetched_when_all_is_built(project: Project, graph: Graph) -> None:
     project.file("board/common/extlinux.conf", "APPEND @CMDLINE@\n")
-    lazy = [target for target in graph.image.closure if target.lazy]
-    assert set(ids(tuple(lazy))) == {
+    lazy = [target for target in closure(graph.image) if target.lazy]
+    assert set(ids(lazy)) == {
         "tools:sandbox",
         "tools:build",
         "tools:image",
@@ -94,7 +98,7 @@ def test_nothing_is_fetched_when_all_is_built(project: Project, graph: Graph) ->
         "app:fetch",
     }
     assert all(graph.needed(target) for target in lazy)
-    for target in graph.image.closure:
+    for target in closure(graph.image):
         if not target.lazy and target is not graph.image:
             publish(target)
     graph.image.build()
@@ -103,10 +107,10 @@ def test_nothing_is_fetched_when_all_is_built(project: Project, graph: Graph) ->
 
 
 def test_a_source_is_needed_by_the_package_that_must_be_built(graph: Graph) -> None:
-    for target in graph.image.closure:
+    for target in closure(graph.image):
         if not target.lazy and target.id in ("lib:build", "tool:build"):
             publish(target)
-    needed = {target.id for target in graph.image.closure if target.lazy and graph.needed(target)}
+    needed = {target.id for target in closure(graph.image) if target.lazy and graph.needed(target)}
     assert needed == {"tools:sandbox", "tools:build", "tools:image", "app:fetch"}
 
 
@@ -120,11 +124,27 @@ def test_a_library_counts_by_content_and_a_tool_by_key(project: Project, graph: 
     changed = project.graph()
     assert changed.result("app").key() is None
     publish(changed.result("lib"), "same", graph.store)
+    changed = project.graph()
     assert changed.result("lib").built().key != graph.result("lib").built().key
     assert changed.result("app").key() == before
 
     project.recipe("tool", f"source={pin('5')}")
     assert project.graph().result("app").key() != before
+
+
+def test_what_a_library_is_compiled_against_counts_for_its_users(project: Project) -> None:
+    project.recipe("base", f"source={pin('1')}")
+    project.recipe("middle", "libs=('base',)")
+    project.recipe("top", "libs=('middle',)")
+    keys = []
+    for content in ("one", "two", "one"):
+        graph = project.graph()
+        publish(graph.result("base"), content)
+        publish(graph.result("middle"), "same")
+        keys.append(graph.result("top").key())
+        remove(graph.result("base").built().path)
+    assert None not in keys
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_the_board_chooses_versions_and_back(project: Project) -> None:
@@ -167,7 +187,7 @@ def test_a_result_is_found_by_any_content_that_its_source_may_have(project: Proj
     assert stage.source
     assert stage.source.contents() == ["1" * 64, "2" * 64]
     assert stage.entry() is None
-    inputs = (stage.inputs() or {}) | {"source": "2" * 64}
+    inputs = stage.inputs() | {"source": "2" * 64}
     entry = stage.store.build("tiny", "1", inputs, lambda _: {})
     assert project.graph().result("tiny").entry() == entry
 
@@ -198,3 +218,23 @@ def test_results_are_not_tied_to_the_folder_of_the_project(tmp_path: Path) -> No
         project.file("packages/a/files/a", "#!/bin/sh\n")
         keys.add(project.graph().result("a").key())
     assert len(keys) == 1
+
+
+def test_a_chain_of_a_thousand_libraries_can_be_loaded(project: Project) -> None:
+    project.recipe("p0")
+    for number in range(1, 1000):
+        project.recipe(f"p{number}", f"libs=('p{number - 1}',)")
+    project.board(packages=["p999"])
+    graph = project.graph()
+    assert graph.needed(graph.tools["build"])
+    assert graph.result("p999").entry() is None
+    assert len(graph.result("p999").sysroot()) == 999
+
+
+def test_a_name_that_is_no_package_is_told(project: Project) -> None:
+    project.recipe("a")
+    project.recipe("app")
+    with pytest.raises(KilnError, match=r"KILN_KEEP_BUILD: there is no package 'ap'\n  did you mean app or a\?"):
+        Graph.load(Settings.read(project.root, {"KILN_KEEP_BUILD": "a, ap"}), "test")
+    with pytest.raises(KilnError, match=r"doit dev: there is no package 'linus'\n  did you mean linux"):
+        Graph.load(Settings.read(project.root, {}), "test", {"linus": project.root})

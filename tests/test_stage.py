@@ -11,6 +11,7 @@ from kiln.errors import KilnError
 from kiln.graph import Graph
 from kiln.stage import BuildFailed, script
 from kiln.store import EPOCH, Entry, Work
+from kiln.target import closure
 from tests.project import Project
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +34,7 @@ DONE = "step.write('done', '')"
 
 
 def build(graph: Graph, name: str) -> Entry:
-    for target in graph.result(name).closure:
+    for target in closure(graph.result(name)):
         target.build()
     return graph.result(name).built()
 
@@ -88,10 +89,13 @@ def test_what_a_build_sees(real_project: Project) -> None:
     env = dict(line.split("=", 1) for line in (root / "env").read_text().splitlines())
     makeflags = env.pop("MAKEFLAGS")
     assert "--jobserver-auth=" in makeflags
+    assert env.pop("CCACHE_COMPILERCHECK").startswith("string:")
     assert env == {
+        "CCACHE_DIR": "/ccache",
+        "CCACHE_MAXSIZE": "5G",
         "HOME": "/tmp",
         "LC_ALL": "C",
-        "PATH": "/tools/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": "/usr/lib/ccache:/tools/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PWD": "/build",
         "SOURCE_DATE_EPOCH": str(EPOCH),
         "TZ": "UTC",

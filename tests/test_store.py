@@ -12,7 +12,7 @@ import pytest
 
 from kiln import digest
 from kiln.errors import KilnError
-from kiln.store import EPOCH, Entry, Store, Work, remove
+from kiln.store import EPOCH, FORMAT, Entry, Store, Work, merge, remove
 
 ROOT = Path(__file__).parent.parent
 INPUTS = {"name": "thing", "version": "1", "text": "hello"}
@@ -60,7 +60,7 @@ def names(folder: Path) -> list[str]:
 def test_a_build_is_published_and_found(store: Store) -> None:
     entry = build(store)
     assert entry.path == store.path / f"thing-1-{KEY[:12]}"
-    assert names(entry.path) == ["log", "root", "stamp.json"]
+    assert names(entry.path) == ["files.json", "log", "root", "stamp.json"]
     assert (entry.root / "note").read_text() == "hello"
     assert entry.log.read_text() == "made it\n"
     assert (entry.key, entry.inputs, entry.notes) == (KEY, INPUTS, {"by": "hand"})
@@ -118,25 +118,109 @@ def test_entries_are_those_of_a_name_newest_first(store: Store) -> None:
         lambda stamp: stamp.write_bytes(stamp.read_bytes()[:-20]),
         lambda stamp: stamp.write_bytes(b"\xff\xfe"),
         lambda stamp: stamp.write_text("[]"),
-        lambda stamp: stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"schema": 0})),
-        lambda stamp: stamp.write_text(json.dumps({"schema": 1, "key": KEY})),
+        lambda stamp: stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"digest": "0" * 64})),
+        lambda stamp: stamp.write_text(json.dumps({"format": FORMAT, "key": KEY})),
+        lambda stamp: stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"format": 1})),
         lambda stamp: remove(stamp.parent / "root"),
     ],
-    ids=["gone", "empty", "cut", "no text", "a list", "another schema", "half", "no files"],
+    ids=["gone", "empty", "cut", "no text", "a list", "altered", "half", "an older format", "no files"],
 )
-def test_a_damaged_entry_is_not_found_and_made_anew(store: Store, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_entry_is_not_found_and_made_anew(
+    store: Store, damage: Callable[[Path], object], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     entry = build(store)
     damage(entry.path / "stamp.json")
     assert store.find("thing", "1", KEY) is None
     assert list(store.entries("thing")) == []
+    quiet = request.node.callspec.id in ("gone", "an older format", "no files")
+    said = capsys.readouterr().err
+    assert said == "" if quiet else said.startswith(f"damaged  {entry.path}/stamp.json (") and said.count("\n") == 1
     assert build(store).digest == entry.digest
     assert store.find("thing", "1", KEY)
+
+
+def alter(path: Path, change: Callable[[Path], object]) -> None:
+    path.parent.chmod(0o755)
+    if path.exists():
+        path.chmod(0o644)
+    change(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("root/note", lambda path: path.write_text("hallo"), "note was altered"),
+        ("root/bin/run", lambda path: path.unlink(), "bin/run is missing"),
+        ("root/bin/run", lambda path: path.chmod(0o644), "bin/run was altered"),
+        ("root/link", lambda path: path.rename(path.with_name("moved")), "link is missing"),
+        ("root/bin/new", lambda path: path.write_text(""), "bin/new was added"),
+        ("files.json", lambda path: path.write_text("{"), "cannot be read"),
+        ("files.json", lambda path: path.write_text("{}"), "bin was added"),
+    ],
+)
+def test_damage_is_named_by_path_and_condemned_entries_are_made_anew(
+    store: Store, name: str, change: Callable[[Path], object], told: str
+) -> None:
+    entry = build(store)
+    assert entry.damage() == []
+    alter(entry.path / name, change)
+    assert entry.damage()[0].startswith(told)
+    entry.condemn()
+    assert store.find("thing", "1", KEY) is None
+    assert build(store).damage() == []
+
+
+@pytest.mark.parametrize("text", [f"{FORMAT + 1}\n", "unreadable"])
+def test_a_store_of_a_newer_kiln_is_left_alone(tmp_path: Path, text: str) -> None:
+    build(Store(tmp_path / "store"))
+    (tmp_path / "store/format").write_text(text)
+    for make in (lambda: Store(tmp_path / "store"), lambda: Store(tmp_path / "own", shared=[tmp_path / "store"])):
+        with pytest.raises(KilnError, match=r"store: this store was written by a newer kiln .*\n  update kiln, or set"):
+            make()
+
+
+@pytest.mark.parametrize("text", ["", "1\n"])
+def test_a_store_of_an_older_kiln_is_taken_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/format").write_text(text)
+    build(Store(tmp_path / "store"))
+    assert (tmp_path / "store/format").read_text() == f"{FORMAT}\n"
+
+
+def test_results_of_shared_stores_are_used_and_never_written(store: Store, tmp_path: Path) -> None:
+    entry = build(store)
+    before = sorted(os.fspath(path) for path in store.path.rglob("*"))
+    own = Store(tmp_path / "own", shared=[tmp_path / "nowhere", store.path])
+    assert own.find("thing", "1", KEY) == entry
+    assert own.build("thing", "1", INPUTS, fail) == entry
+    assert build(own, INPUTS | {"text": "more"}).path.parent == own.path
+    assert not own.drop("thing", "1", KEY)
+    assert sorted(os.fspath(path) for path in store.path.rglob("*")) == before
+
+
+def test_an_entry_can_be_replaced(store: Store) -> None:
+    build(store)
+    entry = store.build("thing", "1", INPUTS, lambda work: {"by": "another"}, replace=True)
+    assert (entry.notes, names(entry.root)) == ({"by": "another"}, [])
+
+
+def test_what_an_image_reaches_is_remembered(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store.roots() == {}
+    build(store)
+    store.remember("/one", ["thing-1"])
+    store.remember("/two", [])
+    store.remember("/one", ["thing-2"])
+    assert store.roots() == {"/one": ["thing-2"], "/two": []}
+    for path in (store.path / "roots").iterdir():
+        path.write_text("{")
+    assert store.roots() == {}
+    assert capsys.readouterr().err.count("damaged  ") == 2
 
 
 def test_a_failed_build_stays_for_a_look_until_the_next(store: Store) -> None:
     with pytest.raises(KilnError, match="no compiler"):
         store.build("thing", "1", INPUTS, fail)
-    work = store.work_path("thing", "1", KEY)
+    work = store.work("thing", "1", KEY).path
     assert (work / "failed").read_text() == "configure"
     assert (work / "entry/root/note").read_text() == "hello"
     assert store.find("thing", "1", KEY) is None
@@ -160,7 +244,7 @@ def test_dropping_removes_an_entry_and_a_failed_build(store: Store) -> None:
     assert store.drop("thing", "1", KEY)
     build(store)
     assert store.drop("thing", "1", KEY)
-    assert names(store.path) == [".lock", "work"]
+    assert names(store.path) == [".lock", "format", "work"]
     assert names(store.path / "work") == []
 
 
@@ -181,13 +265,46 @@ def test_a_second_process_waits_says_so_and_takes_what_the_first_made(store: Sto
         assert first.stdout.readline() == "filling\n"
         with run(store, "sys.stderr = sys.stdout" + BUILD_SLOWLY) as second:
             assert second.stdout
-            assert second.stdout.readline() == f"waiting  {store.path} is in use by process {first.pid}\n"
+            assert second.stdout.readline() == f"waiting  for thing-1-{KEY[:12]}, which another process builds\n"
             assert first.communicate("\n")[0] == ""
             assert second.communicate()[0] == ""
         assert (first.returncode, second.returncode) == (0, 0)
     entry = store.find("thing", "1", KEY)
     assert entry
     assert entry.notes == {"by": "the first"}
+
+
+def test_two_processes_build_side_by_side(store: Store) -> None:
+    with run(store, BUILD_SLOWLY) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "filling\n"
+        other = build(store, INPUTS | {"text": "bye"})  # sweeps nothing of the first one's
+        first.communicate("\n")
+        assert first.returncode == 0
+    assert store.find("thing", "1", KEY)
+    assert other.path.exists()
+
+
+def test_cleaning_up_waits_for_builds_and_says_so(store: Store) -> None:
+    with run(store, BUILD_SLOWLY) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "filling\n"
+        code = "sys.stderr = sys.stdout\nwith store.alone():\n    print(bool(store.find('thing', '1', KEY)))"
+        with run(store, code) as second:
+            assert second.stdout
+            assert second.stdout.readline() == f"waiting  for {store.path} until nobody builds in it\n"
+            first.communicate("\n")
+            assert second.communicate()[0] == "True\n"
+
+
+def test_who_builds_can_clean_up_too(store: Store) -> None:
+    build(store)
+    with store.alone():
+        pass
+    store.release()
+    with run(store, "with store.alone():\n    print('alone')") as other:
+        assert other.communicate()[0] == "alone\n"
+    assert store.drop("thing", "1", KEY)
 
 
 def test_a_killed_build_leaves_nothing_that_is_found_and_is_swept(store: Store) -> None:
@@ -238,3 +355,23 @@ def test_removing_does_not_follow_links(tmp_path: Path) -> None:
         remove(tmp_path / name)
     assert names(tmp_path) == ["kept"]
     assert names(tmp_path / "kept") == ["folder"]
+
+
+def test_trees_are_merged_by_links_or_else_by_copies(tmp_path: Path) -> None:
+    for name, text in (("one", "1"), ("two", "2")):
+        (tmp_path / name / "usr").mkdir(parents=True)
+        (tmp_path / name / "usr" / name).write_text(text)
+        (tmp_path / name / f"link-{name}").symlink_to("usr")
+    roots = [tmp_path / "one", tmp_path / "two"]
+    merge(roots, tmp_path / "all")
+    assert names(tmp_path / "all") == ["link-one", "link-two", "usr"]
+    assert (tmp_path / "all/usr/one").stat().st_nlink == 2
+    other = Path("/dev/shm") / f"kiln-test-{os.getpid()}"
+    try:
+        merge(roots, other)
+        assert (other / "usr/two").read_text() == "2"
+        assert (other / "link-two").readlink() == Path("usr")
+    finally:
+        remove(other)
+    with pytest.raises(KilnError, match="two packages bring link-one into one sysroot"):
+        merge(roots[:1], tmp_path / "all")

@@ -143,9 +143,9 @@ def test_info_says_why(real_project: Project) -> None:
     real_project.recipe("quick", phases=SLEEP.replace("sleep 300", "true"))
     assert "was never built" in real_project.doit("info", "quick:build").stdout
     real_project.doit("quick")
-    assert "up-to-date" in real_project.doit("info", "quick:build").stdout
+    assert "up to date, made in 0 s" in real_project.doit("info", "quick:build").stdout
     real_project.recipe("quick", phases=SLEEP.replace("sleep 300", "echo other"))
-    assert "phases.install[0].run[2]" in real_project.doit("info", "quick:build").stdout
+    assert "phases.install[0]: " in real_project.doit("info", "quick:build").stdout
 
 
 def _wait_for_log(project: Project, package: str, word: str) -> None:

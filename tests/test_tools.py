@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kiln import digest
+from kiln import digest, sandbox
 from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.store import Store
@@ -219,20 +219,7 @@ def test_all_that_a_tree_follows_from(bench: Bench) -> None:
         "links": {"usr/bin/sh": "dash", "usr/bin/gone": "nothing", "usr/bin/cc": "gcc-12"},
         "files": {"etc/passwd": "root:x:0:0::/:/bin/sh\n"},
         "exclude": ["usr/share/doc/"],
-        "folders": [
-            "build",
-            "config",
-            "dest",
-            "dev",
-            "inputs",
-            "proc",
-            "src",
-            "sys",
-            "sysroot",
-            "tmp",
-            "tools",
-            "work",
-        ],
+        "folders": list(sandbox.MOUNT_POINTS),
     }
 
 

@@ -17,7 +17,7 @@ from kiln.image.manifest import Layer, Manifest, Node, file_node, tree_nodes
 from kiln.sandbox import Mount
 from kiln.stage import Stage
 from kiln.store import Entry, Store, Work
-from kiln.target import Target
+from kiln.target import UNKNOWN, Target, closure
 from kiln.tools import Tools
 
 _FAT16_LBA = 0x0E
@@ -38,11 +38,10 @@ class Part(Target):
     version = "1"
 
     def __init__(self, kind: str, doc: str, board: Board, store: Store, deps: Sequence[Target]) -> None:
-        super().__init__(store)
+        super().__init__(store, deps)
         self.id = kind
         self.name = f"{board.name}-{kind}"
         self.doc = doc
-        self.deps = tuple(deps)
         self.board = board
 
     def made_from(self, **inputs: Any) -> dict[str, Any]:
@@ -60,22 +59,22 @@ class Rootfs(Part):
         self._stages = stages
         self._modes = modes
 
-    def inputs(self) -> dict[str, Any] | None:
-        entries = {stage.package: stage.entry() for stage in self._stages}
-        if not all(entries.values()):
-            return None
+    def inputs(self) -> dict[str, Any]:
         return self.made_from(
-            packages={name: entry.digest for name, entry in entries.items() if entry},
+            packages={stage.package: stage.content() for stage in self._stages},
             modes=self._modes,
             users=[repr(user) for user in self.board.users],
             hostname=self.board.hostname,
             owners=dict(self.board.owners),
-            overlays=[_overlay_digest(path) for path in self.board.overlays],
+            overlays=self._overlays(),
         )
+
+    def _overlays(self) -> list[str]:
+        return [_overlay_digest(path) for path in self.board.overlays]
 
     def manifest(self) -> Manifest:
         layers: list[Layer] = [
-            (stage.package, tree_nodes(stage.built().root, stage.package, modes=self._modes.get(stage.package, {})))
+            (stage.package, tree_nodes(stage.sound().root, stage.package, modes=self._modes.get(stage.package, {})))
             for stage in self._stages
         ]
         layers.append(("users", account_nodes(self.board.users)))
@@ -93,7 +92,9 @@ class Rootfs(Part):
         return Manifest.merge(layers, owners=owners | dict(self.board.owners))
 
     def fill(self, work: Work) -> dict[str, Any]:
-        manifest = self.manifest()
+        inputs, manifest = self.inputs(), self.manifest()
+        if inputs != self.inputs():
+            raise KilnError("an overlay was edited meanwhile", where=self.id, hint="run the same command again")
         rows = b",\n".join(digest.canonical(row) for row in manifest.to_json())
         (work.root / "manifest.json").write_bytes(b"[\n" + rows + b"\n]\n")
         return {"content": manifest.digest()}
@@ -103,16 +104,24 @@ class Artifact(Part):
     """A file that follows from the root file system and pinned tools."""
 
     def __init__(self, kind: str, doc: str, rootfs: Rootfs, tools: Tools, *deps: Target) -> None:
-        super().__init__(kind, doc, rootfs.board, rootfs.store, (rootfs, tools["sandbox"], tools["image"], *deps))
+        super().__init__(
+            kind, doc, rootfs.board, tools["image"].store, (rootfs, tools["sandbox"], tools["image"], *deps)
+        )
         self.rootfs = rootfs
         self.tools = tools
 
     def made_from(self, **inputs: Any) -> dict[str, Any]:
         return super().made_from(tools=self.tools["image"].key(), **inputs)
 
-    def inputs(self) -> dict[str, Any] | None:
+    def inputs(self) -> dict[str, Any]:
         rootfs = self.rootfs.entry()
-        return self.made_from(manifest=rootfs.notes["content"]) if rootfs else None
+        return self.made_from(manifest=rootfs.notes["content"] if rootfs else UNKNOWN)
+
+    def manifest(self) -> Manifest:
+        manifest = self.rootfs.manifest()
+        if manifest.digest() != self.rootfs.built().notes["content"]:
+            raise KilnError("an overlay was edited meanwhile", where=self.id, hint="run the same command again")
+        return manifest
 
 
 class Archive(Artifact):
@@ -124,7 +133,7 @@ class Archive(Artifact):
 
     def fill(self, work: Work) -> dict[str, Any]:
         plain = work.folder("plain") / f"rootfs.{self.id}"
-        self._write(self.rootfs.manifest(), plain)
+        self._write(self.manifest(), plain)
         mounts = [Mount(source=plain.parent, target="/inputs"), Mount(source=work.root, target="/dest", writable=True)]
         # One thread, since the bytes depend on how many there are.
         words = ["zstd", "-19", "-T1", "-q", f"/inputs/{plain.name}", "-o", f"/dest/{plain.name}.zst"]
@@ -136,14 +145,13 @@ class Ext4(Artifact):
     def __init__(self, rootfs: Rootfs, tools: Tools) -> None:
         super().__init__("ext4", "the root file system as an ext4 image", rootfs, tools)
 
-    def inputs(self) -> dict[str, Any] | None:
-        inputs = super().inputs()
-        return None if inputs is None else inputs | {"size": self.board.root_size}
+    def inputs(self) -> dict[str, Any]:
+        return super().inputs() | {"size": self.board.root_size}
 
     def fill(self, work: Work) -> dict[str, Any]:
         identity = digest.of_value(["ext4", self.rootfs.built().notes["content"]])
         name = str(uuid.UUID(hex=identity[:32], version=4))
-        manifest, sandbox, scratch = self.rootfs.manifest(), self.tools.sandbox("image"), work.folder("scratch")
+        manifest, sandbox, scratch = self.manifest(), self.tools.sandbox("image"), work.folder("scratch")
         place, size = work.root / "rootfs.ext4", self.board.root_size
         ext4.write(manifest, place, sandbox=sandbox, scratch=scratch, size=size, uuid=name)
         return {}
@@ -158,14 +166,11 @@ class Disk(Artifact):
         self._root = root
         self._kernel = kernel
 
-    def inputs(self) -> dict[str, Any] | None:
-        root, kernel = self._root.entry(), self._kernel.entry()
-        if not root or not kernel:
-            return None
-        return self.made_from(ext4=root.digest, kernel=kernel.digest, menu=self._template())
+    def inputs(self) -> dict[str, Any]:
+        return self.made_from(ext4=self._root.content(), kernel=self._kernel.content(), menu=self._template())
 
     def fill(self, work: Work) -> dict[str, Any]:
-        root, kernel = self._root.built(), self._kernel.built()
+        root, kernel = self._root.sound(), self._kernel.sound()
         signature = int(digest.of_value([root.digest, kernel.digest])[:8], 16) or 1
         partuuid = disk.partuuid(signature, 2)
         sandbox = self.tools.sandbox("image")
@@ -211,17 +216,16 @@ class Image(Part):
 
     def __init__(self, rootfs: Rootfs, kernel: Stage, parts: Sequence[Artifact], disk: Disk, output: Path) -> None:
         doc = f"bootable images of {rootfs.board.name}: kernel, cpio, ext4, tar, disk"
-        super().__init__("image", doc, rootfs.board, rootfs.store, (rootfs, kernel, *parts, disk))
+        super().__init__("image", doc, rootfs.board, disk.store, (rootfs, kernel, *parts, disk))
         self.disk = disk
         self._kernel = kernel
         self._parts = (rootfs, *parts, disk)
-        self._output = output
-        self.place = f"{os.path.relpath(output)}/"
+        self.output = output / (f"{self.board.name}-local" if self.local else self.board.name)
+        self.place = f"{os.path.relpath(self.output)}/"
 
-    def inputs(self) -> dict[str, Any] | None:
-        entries = [target.entry() for target in (self._kernel, *self._parts)]
-        digests = [entry.digest for entry in entries if entry]
-        return self.made_from(parts=digests) if len(digests) == len(entries) else None
+    def inputs(self) -> dict[str, Any]:
+        parts = {target.id: target.content() for target in (self._kernel, *self._parts)}
+        return self.made_from(parts=parts, **{"local": self._origins()} if self.local else {})
 
     def files(self) -> dict[str, Path]:
         """The finished files by name."""
@@ -230,46 +234,63 @@ class Image(Part):
         return dict(sorted(found.items()))
 
     def fill(self, work: Work) -> dict[str, Any]:
+        for target in (self._kernel, *self._parts):
+            target.sound()
         lines = [f"{digest.of_file(path).hash}  {name}\n" for name, path in self.files().items()]
         (work.root / "SHA256SUMS").write_text("".join(lines))
+        if self.local:
+            (work.root / "LOCAL").write_text("".join(f"{line}\n" for line in self._origins()))
         return {}
+
+    def _origins(self) -> list[str]:
+        """What made this image a local one."""
+        stages = [target for target in closure(self) if isinstance(target, Stage)]
+        return [f"{stage.id} from {stage.origin}" for stage in stages if stage.origin]
 
     def _links(self, entry: Entry) -> dict[Path, str]:
         """The links of the output folder and where they lead."""
-        files = self.files() | {"SHA256SUMS": entry.root / "SHA256SUMS"}
-        return {self._output / name: os.path.relpath(path, self._output) for name, path in files.items()}
+        files = self.files() | {path.name: path for path in entry.root.iterdir()}
+        return {self.output / name: os.path.relpath(path, self.output) for name, path in files.items()}
 
-    def entry(self) -> Entry | None:
-        entry = super().entry()
-        linked = entry and all(path.is_symlink() and os.readlink(path) == to for path, to in self._links(entry).items())
-        return entry if linked else None
+    def look(self) -> Entry | None:
+        entry = super().look()
+        if entry and any(not path.is_symlink() or os.readlink(path) != to for path, to in self._links(entry).items()):
+            self._entry = None
+        return self._entry
 
     def build(self) -> None:
         super().build()
-        self._output.mkdir(parents=True, exist_ok=True)
-        for path, target in self._links(self.built()).items():
+        self.output.mkdir(parents=True, exist_ok=True)
+        links = self._links(self.built())
+        for path, target in links.items():
             fresh = path.with_name(f".{path.name}")
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(target)
             fresh.rename(path)
+        for path in self.output.iterdir():
+            if path.is_symlink() and path not in links:
+                path.unlink()
+        reached: dict[Store, list[str]] = {}
+        for part in closure(self):
+            entry = part.entry()
+            if entry:
+                reached.setdefault(part.store, []).append(entry.path.name)
+        for store, names in reached.items():
+            store.remember(os.fspath(self.output), names)
 
     def clean(self) -> bool:
-        for path in self._output.glob("*"):
+        for path in self.output.glob("*"):
             if path.is_symlink():
                 path.unlink()
         return super().clean()
-
-    def built(self) -> Entry:
-        entry = super().entry()
-        assert entry, f"{self.id} was not built"
-        return entry
 
 
 def kernel_image(kernel: Entry) -> Path:
     """The file that a boot loader starts."""
     found = [path for path in (kernel.root / "boot").iterdir() if path.name not in ("System.map", "config")]
     if len(found) != 1:
-        raise KilnError(f"expected one kernel in boot/, found {len(found)}", where=os.fspath(kernel.root))
+        hint = "`doit verify` finds what was damaged, if the recipe installs one"
+        raise KilnError(f"expected one kernel in boot/, found {len(found)}", where=os.fspath(kernel.root), hint=hint)
     return found[0]
 
 

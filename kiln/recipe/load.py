@@ -4,7 +4,7 @@ import graphlib
 import os
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -33,8 +33,18 @@ def load(folder: Path) -> dict[str, Recipe]:
         recipes[package.name] = Recipe(package=package, folder=file.parent)
     for recipe in recipes.values():
         _check_names(recipe, recipes)
-    _check_cycles(recipes)
+    order(recipes, {name: (*recipe.package.tools, *recipe.package.libs) for name, recipe in recipes.items()})
     return recipes
+
+
+def order(recipes: Mapping[str, Recipe], needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """The names in ``needs``, each after those that it needs. Raises KilnError for a circle."""
+    try:
+        return list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        circle = error.args[1][::-1]
+        where = os.fspath(recipes[circle[0]].folder / "recipe.py")
+        raise KilnError(f"packages need each other in a circle: {' -> '.join(circle)}", where=where) from error
 
 
 def failure(error: Exception, folder: Path) -> KilnError:
@@ -82,13 +92,3 @@ def _check_names(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
         for name in names:
             if name not in recipes:
                 raise KilnError(f"there is no package {name!r}", where=f"{file}, {kind}", hint=nearest(name, recipes))
-
-
-def _check_cycles(recipes: Mapping[str, Recipe]) -> None:
-    needs = {name: {*recipe.package.tools, *recipe.package.libs} for name, recipe in recipes.items()}
-    try:
-        graphlib.TopologicalSorter(needs).prepare()
-    except graphlib.CycleError as error:
-        circle = error.args[1][::-1]
-        where = os.fspath(recipes[circle[0]].folder / "recipe.py")
-        raise KilnError(f"packages need each other in a circle: {' -> '.join(circle)}", where=where) from error

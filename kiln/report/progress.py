@@ -9,7 +9,6 @@ from typing import Any, TextIO
 from doit.reporter import ConsoleReporter
 from tqdm import tqdm
 
-from kiln.store import Work
 from kiln.target import Target
 
 _REFRESH = 0.5
@@ -58,7 +57,8 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
         seconds = self._done(task)
         if task.actions and task.actions[0].target:
             place = getattr(task.actions[0].target, "place", None)
-            self._line("built", task.name, duration(seconds), place)
+            local = "local" if task.actions[0].target.local else None
+            self._line("built", task.name, duration(seconds), local, place)
 
     def skip_uptodate(self, task: Any) -> None:
         self._done(task)
@@ -120,7 +120,7 @@ def _tail(target: Target | None) -> str:
     key = target.key() if target else None
     if not target or not key:
         return ""
-    log = Work(path=target.store.work_path(target.name, target.version, key)).log
+    log = target.store.work(target.name, target.version, key).log
     try:
         lines = log.read_bytes()[-_TAIL:].decode(errors="replace").splitlines()
     except OSError:  # not begun, or just finished

@@ -10,8 +10,8 @@ from kiln.sandbox import Mount
 from kiln.settings import Settings
 from kiln.source.fetch import fetch
 from kiln.source.pins import Git, Source, variants
-from kiln.store import Store, Work
-from kiln.target import Target
+from kiln.store import Store, Work, merge
+from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
 
 
@@ -62,24 +62,20 @@ class Patched(_Tree):
     """A source with the patches of its recipe applied."""
 
     def __init__(self, source: SourceTree, package: str, patches: Sequence[Path], tools: Tools) -> None:
-        super().__init__(source.store)
+        super().__init__(source.store, (source, tools["build"], tools["sandbox"]))
         self.id = f"{package}:patch"
         self.name = f"{package}-patched"
         self.version = source.version
         self.doc = f"the patched source of {package}"
-        self.deps = (source, tools["build"], tools["sandbox"])
         self._source = source
         self._patches = patches
         self._tools = tools
 
-    def inputs(self) -> dict[str, Any] | None:
-        contents = self._source.contents()
-        if not contents:
-            return None
+    def inputs(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "version": self.version,
-            "source": contents[0],
+            "source": next(iter(self._source.contents()), UNKNOWN),
             "patches": [[path.name, digest.of_file(path).hash] for path in self._patches],
             "tools": self._tools["build"].key(),
         }
@@ -92,14 +88,11 @@ class Patched(_Tree):
         inputs = work.folder("inputs")
         for path in self._patches:
             (inputs / path.name).write_bytes(path.read_bytes())
-        mounts = (
-            Mount(source=self._source.built().root, target="/src"),
-            Mount(source=inputs, target="/inputs"),
-            Mount(source=work.root, target="/dest", writable=True),
-        )
+        # By links: patch writes a new file in the place of the one that it changes.
+        merge([self._source.built().root], work.root)
+        mounts = [Mount(source=inputs, target="/inputs"), Mount(source=work.root, target="/dest", writable=True)]
         sandbox = self._tools.sandbox("build").with_mounts(mounts)
-        patch = 'echo "== $file"; patch -p1 -d /dest -i "/inputs/$file"'
-        script = f"cp -a /src/. /dest && chmod -R u+w /dest && for file; do {patch}; done"
+        script = 'for file; do echo "== $file"; patch -p1 --no-backup-if-mismatch -d /dest -i "/inputs/$file"; done'
         try:
             sandbox.run(["sh", "-euc", script, "sh", *(path.name for path in self._patches)], log=work.log)
         except process.CommandFailed as error:

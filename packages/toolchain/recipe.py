@@ -14,7 +14,7 @@ BINUTILS = ("addr2line", "ar", "as", "ld", "nm", "objcopy", "objdump", "ranlib",
 @toolchain.install
 def install(step: Step, board: Board) -> None:
     # An image is static for the most part, and a program without position independence is a tenth smaller.
-    gcc = f'exec {board.arch.tools}gcc -fno-pie "$@" -specs=/tools/lib/{board.triple}.specs'
+    gcc = f'exec /usr/bin/{board.arch.tools}gcc -fno-pie "$@" -specs=/tools/lib/{board.triple}.specs'
     step.write(f"bin/{board.triple}-gcc", f"#!/bin/sh\n{gcc}\n", mode=0o755)
     step.symlink(f"{board.triple}-gcc", f"bin/{board.triple}-cc")
     for name in BINUTILS:
