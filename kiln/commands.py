@@ -50,7 +50,7 @@ class Dev(Run):
     doc_usage = "PACKAGE SRC=FOLDER [TASK ...]"
     doc_description = (
         "Builds the package from the folder SRC as it is, in a build folder that is kept, so that only what you\n"
-        "changed is compiled; then runs the tasks (image, where none is named). All that is made from it is marked\n"
+        "changed is compiled; then runs the tasks (the package and image, where none is named). All that is made from it is marked\n"
         "as local, lies in output/local and output/BOARD-local, and never in the store.\n\n"
         "    doit dev linux SRC=~/src/linux\n"
         "    doit dev linux SRC=~/src/linux qemu"
@@ -61,7 +61,7 @@ class Dev(Run):
             print("ERROR: name a package and its working tree\n  doit dev PACKAGE SRC=FOLDER", file=sys.stderr)
             return 3
         doit_cmd.set_var("DEV", args[0])
-        return super().execute(params, args[1:])
+        return super().execute(params, args[1:] or [args[0], "image"])
 
 
 class Info(DoitInfo):  # type: ignore[misc]

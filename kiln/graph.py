@@ -136,7 +136,7 @@ class Graph:
     def _make_stages(self, recipe: Recipe, used: Sequence[Stage], libs: Sequence[Stage]) -> dict[str, Stage]:
         package = recipe.package
         version, tree = self.version(package.name), self._trees.get(package.name)
-        source = None if tree else self._source_of(recipe, version)
+        source = self._source_of(recipe, version, patched=not tree)
         stages: dict[str, Stage] = {}
         for stage, phases in package.stages.items():
             keep = tree or (stage == "build" and package.name in self.settings.keep_build)
@@ -156,12 +156,14 @@ class Graph:
             )
         return stages
 
-    def _source_of(self, recipe: Recipe, version: str) -> SourceTree | Patched | None:
+    def _source_of(self, recipe: Recipe, version: str, *, patched: bool) -> SourceTree | Patched | None:
         package = recipe.package
         if package.source is None:
             return None
         tree = self.source(package.source if isinstance(package.source, str) else package.name, version)
-        return Patched(tree, package.name, recipe.patches, self.tools) if recipe.patches else tree
+        if not recipe.patches or not patched:
+            return tree
+        return Patched(tree, package.name, recipe.patches, self.tools)
 
     def _record(self, recipe: Recipe, phase: str) -> Step:
         step = Step(recipe.folder, self.board.options.get(recipe.package.name, {}))

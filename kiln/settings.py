@@ -24,6 +24,7 @@ class Settings:
     ccache: str | None
     keep_build: tuple[str, ...]
     accel: str | None
+    clock: Path | None
 
     @staticmethod
     def read(root: Path, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -34,7 +35,8 @@ class Settings:
         Debian archive. ``KILN_JOBS`` is how many processes may compile, ``KILN_CCACHE`` the size of the compilers'
         cache, such as 5G, or 0 for none. ``KILN_KEEP_BUILD`` names packages whose build folders are kept for the next
         build, with ``,`` between them. ``KILN_ACCEL`` is how QEMU runs the machine (kvm or tcg; without it, kvm where
-        it works). ``KILN_CLOCK`` moves the clock that builds see, such as +500d; ``doit repro`` sets it.
+        it works). ``KILN_CLOCK`` is a folder with a library ``clock.so`` that builds load first; ``doit repro`` sets
+        it, for another time.
         """
         output = root / "output"
         jobs = env.get("KILN_JOBS", str(len(os.sched_getaffinity(0))))
@@ -58,4 +60,5 @@ class Settings:
             ccache=None if ccache == "0" else ccache,
             keep_build=tuple(name.strip() for name in env.get("KILN_KEEP_BUILD", "").split(",") if name.strip()),
             accel=accel,
+            clock=Path(clock).absolute() if (clock := env.get("KILN_CLOCK")) else None,
         )

@@ -78,7 +78,9 @@ class Stage(Target):
         self._interface = UNKNOWN
 
     def inputs(self) -> dict[str, Any]:
-        return self._inputs(next(iter(self.source.contents()), UNKNOWN) if self.source else None)
+        if self.tree or not self.source:
+            return self._inputs(None)
+        return self._inputs(next(iter(self.source.contents()), UNKNOWN))
 
     def look(self) -> Entry | None:
         self._looked = True
@@ -129,6 +131,8 @@ class Stage(Target):
         return self.store.build(self.name, self.version, inputs, self.fill, replace=self.tree is not None)
 
     def fill(self, work: Work) -> dict[str, Any]:
+        if self.tree:
+            self._check_tree(self.tree)
         sandbox, jobserver = self.sandbox(work), self._workshop.jobserver
         words = ["sh", "/inputs/run.sh", *self.phases]
         with jobserver.slot():
@@ -199,6 +203,18 @@ class Stage(Target):
         if key is None:
             raise KilnError("its dependencies are not built yet", where=self.id, hint=f"doit {self.id}")
         return self.store.work(self.name, self.version, key)
+
+    def _check_tree(self, tree: Path) -> None:
+        """Raise KilnError for a working tree that has hardly anything of the pinned source."""
+        known = set(os.listdir(self.source.built().root)) if self.source else set()
+        lacking = sorted(known - set(os.listdir(tree)))
+        if 2 * len(lacking) > len(known):
+            message = f"does not look like {self.package}: it lacks {', '.join(lacking[:5])}" + (
+                " ..." * (len(lacking) > 5)
+            )
+            raise KilnError(
+                message, where=os.fspath(tree), hint=f"let SRC be the top folder of a working tree of {self.package}"
+            )
 
     def _keep_log(self, work: Work) -> None:
         self._workshop.logs.mkdir(parents=True, exist_ok=True)

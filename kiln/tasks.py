@@ -89,12 +89,7 @@ class Fresh:
 def task_kiln() -> Iterator[dict[str, Any]]:
     try:
         variables = _variables()
-        trees = (
-            {variables["DEV"]: Path(variables["SRC"]).expanduser().absolute()}
-            if variables["DEV"] and variables["SRC"]
-            else {}
-        )
-        graph = Graph.load(Settings.read(Path.cwd()), variables["BOARD"] or DEFAULT_BOARD, trees)
+        graph = Graph.load(Settings.read(Path.cwd()), variables["BOARD"] or DEFAULT_BOARD, _trees(variables))
         yield from _target_tasks(graph)
         yield from _verb_tasks(graph, variables)
     except KilnError as error:

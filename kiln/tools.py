@@ -98,7 +98,11 @@ class Tools:
 
     def sandbox(self, name: str) -> sandbox.Sandbox:
         """An empty sandbox on the tree of a set that was built."""
-        return sandbox.Sandbox(root=self[name].built().root, launcher=self.launcher())
+        made = sandbox.Sandbox(root=self[name].built().root, launcher=self.launcher())
+        if not self._settings.clock:
+            return made
+        mount = sandbox.Mount(source=self._settings.clock, target="/clock")
+        return made.with_mounts([mount]).with_env({"LD_PRELOAD": "/clock/clock.so"})
 
     def renew(self) -> list[str]:
         """Write the lock anew with what the archive holds today; returns a line for each change."""

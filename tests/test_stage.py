@@ -134,6 +134,78 @@ def test_make_takes_tokens_from_the_jobserver(real_project: Project) -> None:
     assert graph.jobserver.free() == graph.settings.jobs
 
 
+JOBS = """\
+all: {names}
+{names}:
+\t@echo $$(date +%s%N) >> $@; sleep 0.1; echo $$(date +%s%N) >> $@
+"""
+
+
+def most_at_once(folders: list[Path]) -> int:
+    """The most jobs that ran at one time; each left a file with when it began and ended."""
+    events = []
+    for folder in folders:
+        for file in folder.glob("job*"):
+            times = [int(line) for line in file.read_text().split()]
+            events += list(zip(times, (1, -1), strict=False))
+    running, most = 0, 0
+    for _, change in sorted(events):
+        running += change
+        most = max(most, running)
+    return most
+
+
+@pytest.mark.sandbox
+def test_all_packages_together_never_run_more_jobs_than_there_are_tokens(real_project: Project) -> None:
+    jobs = JOBS.format(names=" ".join(f"job{number}" for number in range(6)))
+    makefile = (
+        "step.run('cp', step.input('files/Makefile'), '.')",
+        "step.make()",
+        sh("mkdir /dest/d; cp job* /dest/d"),
+    )
+    names = ["one", "two", "three", "four", "five"]
+    for name in names:
+        real_project.file(f"packages/{name}/files/Makefile", jobs)
+        broken = ("step.run('false')",) if name == "three" else ()
+        real_project.recipe(name, phases=install(*makefile, *broken))
+    done = real_project.doit("--continue", *names, env={"KILN_JOBS": "3"})
+    assert "FAILED  three:build" in done.stdout
+    failed = real_project.store.glob("work/three-*/entry/root/d")
+    folders = [*real_project.store.glob("*/root/d"), *failed]
+    assert len(folders) == 5
+    assert most_at_once(folders) == 3  # neither more, nor fewer for want of tokens that a failure took along
+
+
+C_FILE = """\
+#include <stdio.h>
+const char *built(void) { return __FILE__ __DATE__ __TIME__; }
+int main(void) { return puts("hello") < 0; }
+"""
+
+
+@pytest.mark.sandbox
+def test_the_compilers_cache_saves_compiling_and_changes_no_result(real_project: Project) -> None:
+    for name in ("a", "b"):
+        real_project.file(f"packages/app/files/{name}.c", C_FILE if name == "a" else "int b;\n")
+    compile = (
+        "cp /inputs/files/*.c .; for file in a b; do gcc -g -O2 -c $file.c; done; ccache --print-stats; cp *.o /dest"
+    )
+    inputs = ("step.input('files/a.c')", "step.input('files/b.c')")
+    digests, hits = [], []
+    for note, env in (("1", {"KILN_CCACHE": "0"}), ("2", {}), ("3", {}), ("4", {"KILN_CCACHE": "1M"})):
+        real_project.recipe("app", phases=install(*inputs, sh(f": {note}; {compile}")))
+        done = real_project.doit("app", env=env)
+        assert done.returncode == 0, done.stdout
+        log = (real_project.root / "output/logs/app.log").read_text()
+        stats = dict(line.split("\t") for line in log.splitlines() if "\t" in line)
+        hits.append(int(stats["direct_cache_hit"]) + int(stats["preprocessed_cache_hit"]))
+        digests.append(real_project.graph().result("app").built().digest)
+    assert len(set(digests)) == 1
+    assert hits == [0, 0, 2, 4]
+    cache = real_project.store / "ccache"
+    assert cache.is_dir()
+
+
 @pytest.mark.sandbox
 def test_a_failure_says_what_failed_where_and_how_to_go_on(real_project: Project) -> None:
     shout = "for i in $(seq 20); do echo line $i; done; echo it broke >&2; exit 3"
