@@ -1,5 +1,6 @@
 """doit's commands, with our way of telling mistakes and of stopping: ``run``, ``dev`` and ``info``."""
 
+import gc
 import signal
 import sys
 from types import FrameType
@@ -23,6 +24,7 @@ class Run(DoitRun):  # type: ignore[misc]
     doc_purpose = "run tasks"
 
     def execute(self, params: Any, args: list[str]) -> int:
+        gc.disable()  # tasks and targets live to the end, and looking for garbage among thousands takes seconds
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
         try:
@@ -50,8 +52,8 @@ class Dev(Run):
     doc_usage = "PACKAGE SRC=FOLDER [TASK ...]"
     doc_description = (
         "Builds the package from the folder SRC as it is, in a build folder that is kept, so that only what you\n"
-        "changed is compiled; then runs the tasks (the package and image, where none is named). All that is made from it is marked\n"
-        "as local, lies in output/local and output/BOARD-local, and never in the store.\n\n"
+        "changed is compiled; then runs the tasks (the package and image, where none is named). All that is made\n"
+        "from it is marked as local, lies in output/local and output/BOARD-local, and never in the store.\n\n"
         "    doit dev linux SRC=~/src/linux\n"
         "    doit dev linux SRC=~/src/linux qemu"
     )

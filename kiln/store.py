@@ -285,12 +285,13 @@ class Store:
 def read(path: Path) -> Entry | None:
     """The entry in a folder; None where it is not finished, not whole, or of another format."""
     try:
-        text = (path / "stamp.json").read_bytes()
+        with open(f"{path}/stamp.json", "rb") as file:
+            text = file.read()
     except OSError:
         return None
     try:
         stamp = json.loads(text)
-        if stamp.get("format") != FORMAT or not (path / "root").is_dir():
+        if stamp.get("format") != FORMAT or not os.path.isdir(f"{path}/root"):
             return None
         made = {name: stamp[name] for name in ("key", "digest", "notes")}
         if stamp["seal"] != digest.of_value(made):

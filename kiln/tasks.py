@@ -3,6 +3,7 @@
 doit orders and runs; whether a target is fresh is for the store to say, so doit keeps no database of its own.
 """
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +75,9 @@ class Action(BaseAction):  # type: ignore[misc]
 
 class Fresh:
     """Tells doit whether a target is up to date; ``doit info`` prints why not."""
+
+    # doit asks for it each time, and finding it out takes long.
+    __signature__ = inspect.Signature()
 
     def __init__(self, target: Target, graph: Graph) -> None:
         self.target = target

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,7 +75,7 @@ class Package:
         if not re.fullmatch(r"[A-Za-z0-9][\w.+~-]*", self.version):
             raise KilnError(f"{self.version!r} is no version", where=f"package {self.name}, version")
         try:
-            canonicalize_license_expression(self.license)
+            _check_license(self.license)
         except InvalidLicenseExpression as error:
             raise KilnError(str(error), where=f"package {self.name}, license", hint="see spdx.org/licenses") from error
 
@@ -164,6 +165,8 @@ class Kconfig(Package):
         step.run("cp", f"{step.config}/config", ".config")
         step.run(*self.command(step, board))
 
+
+_check_license = cache(canonicalize_license_expression)
 
 _STRINGS = 'a tuple of strings, such as ("name",)'
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {

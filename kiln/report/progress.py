@@ -64,7 +64,7 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
         self._done(task)
         target = task.actions[0].target if task.actions else None
         if target and not target.lazy:
-            self._line("cached", task.name, getattr(target, "place", None))
+            self._line("cached", task.name, getattr(target, "place", None), flush=False)
 
     def add_failure(self, task: Any, fail: Any) -> None:
         self._done(task)
@@ -79,8 +79,7 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
         self._quiet.set()
         if self._bar:
             self._bar.close()
-        if self.runtime_errors:
-            self._write("\n".join(self.runtime_errors) + "\n")
+        self._write("".join(f"{line}\n" for line in self.runtime_errors))
 
     def _done(self, task: Any) -> float:
         with self._lock:
@@ -89,15 +88,17 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
             self._bar.update()
         return time.monotonic() - started
 
-    def _line(self, word: str, name: str, *notes: str | None) -> None:
-        self._write("  ".join([f"{word:<6}", f"{name:<22}", *(note for note in notes if note)]).rstrip() + "\n")
+    def _line(self, word: str, name: str, *notes: str | None, flush: bool = True) -> None:
+        text = "  ".join([f"{word:<6}", f"{name:<22}", *(note for note in notes if note)]).rstrip() + "\n"
+        self._write(text, flush=flush)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, *, flush: bool = True) -> None:
         with self._lock:
             if self._bar and not self._quiet.is_set():
                 self._bar.clear()
             self.outstream.write(text)
-            self.outstream.flush()
+            if flush:  # what is up to date comes by the thousand, and can wait for the next line
+                self.outstream.flush()
 
     def _refresh(self) -> None:
         while not self._quiet.wait(_REFRESH):
