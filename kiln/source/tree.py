@@ -92,10 +92,11 @@ class Patched(_Tree):
         merge([self._source.built().root], work.root)
         mounts = [Mount(source=inputs, target="/inputs"), Mount(source=work.root, target="/dest", writable=True)]
         sandbox = self._tools.sandbox("build").with_mounts(mounts)
-        script = 'for file; do echo "== $file"; patch -p1 --no-backup-if-mismatch -d /dest -i "/inputs/$file"; done'
+        script = 'for file; do echo "== $file"; patch -p1 --batch --no-backup-if-mismatch -d /dest -i "/inputs/$file"; done'
         try:
             sandbox.run(["sh", "-euc", script, "sh", *(path.name for path in self._patches)], log=work.log)
         except process.CommandFailed as error:
-            lines = work.log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise KilnError("\n".join(["a patch does not apply", *lines]), where=self.id) from error
+            _, _, said = work.log.read_text(errors="replace").rpartition("== ")
+            name, *lines = said.strip().splitlines()
+            raise KilnError("\n".join([f"{name} does not apply", *lines[-8:]]), where=self.id) from error
         return {}
