@@ -14,6 +14,7 @@ from doit.exceptions import InvalidCommand
 from kiln import process
 from kiln.errors import KilnError, nearest
 from kiln.report.plan import plan
+from kiln.tasks import Fresh
 
 _INTERRUPTED = 130
 
@@ -27,6 +28,7 @@ class Run(DoitRun):  # type: ignore[misc]
         gc.disable()  # tasks and targets live to the end, and looking for garbage among thousands takes seconds
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
+        Fresh.asked = args
         try:
             result: int = super().execute(params, args)
             return result

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from kiln.recipe.package import Package
 from kiln.recipe.step import Step, file_digests, shell
 from kiln.sandbox import Mount, Sandbox
 from kiln.source.tree import Patched, SourceTree
-from kiln.store import EPOCH, Entry, Store, Work, merge
+from kiln.store import EPOCH, Entry, Store, Work, merge, seal
 from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
 
@@ -133,6 +134,14 @@ class Stage(Target):
     def fill(self, work: Work) -> dict[str, Any]:
         if self.tree:
             self._check_tree(self.tree)
+        with self._alone_in_kept():
+            self._run(work)
+        for phase in self.phases:
+            if phase == "install" and not any(work.root.iterdir()):
+                raise KilnError("the install phase put nothing into the result", where=self.id)
+        return {}
+
+    def _run(self, work: Work) -> None:
         sandbox, jobserver = self.sandbox(work), self._workshop.jobserver
         words = ["sh", "/inputs/run.sh", *self.phases]
         with jobserver.slot():
@@ -143,10 +152,12 @@ class Stage(Target):
                 raise self._failure(work, error) from error
             finally:
                 self._keep_log(work)
-        for phase in self.phases:
-            if phase == "install" and not any(work.root.iterdir()):
-                raise KilnError("the install phase put nothing into the result", where=self.id)
-        return {}
+
+    def _alone_in_kept(self) -> AbstractContextManager[object]:
+        """Nobody else in the kept build folder, whatever the key of what they build."""
+        if not self.kept:
+            return nullcontext()
+        return self.store.hold(Work(path=self.store.path / "work" / digest.of_value(os.fspath(self.kept))[:12]))
 
     def sandbox(self, work: Work) -> Sandbox:
         """The sandbox of this stage, with its folders filled below ``work`` where they are not yet."""
@@ -160,10 +171,12 @@ class Stage(Target):
                     raise KilnError(f"{path} was edited meanwhile", where=self.id, hint="run the same command again")
             inputs.mkdir(exist_ok=True)
             (inputs / "run.sh").write_text(script(self.phases))
+            seal(inputs, 0o644)
             merge([lib.sound().root for lib in self.sysroot()], work.folder("sysroot"))
             merge([tool.sound().root for tool in self.used], work.folder("tools"))
         build = self.kept or work.folder("build")
         build.mkdir(parents=True, exist_ok=True)
+        build.chmod(0o755)
         mounts = [Mount(source=work.folder(name), target=f"/{name}") for name in ("inputs", "sysroot", "tools")]
         mounts.append(Mount(source=build, target="/build", writable=True))
         mounts.append(Mount(source=work.root, target="/dest", writable=True))

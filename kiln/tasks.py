@@ -5,7 +5,7 @@ doit orders and runs; whether a target is fresh is for the store to say, so doit
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kiln.graph import Graph
 from kiln.recipe.package import Kconfig
 from kiln.report.progress import Progress
 from kiln.report.why import reasons
+from kiln.repro import repro
 from kiln.settings import Settings
 from kiln.target import Target
 from kiln.vm.qemu import own_program
@@ -76,6 +77,9 @@ class Action(BaseAction):  # type: ignore[misc]
 class Fresh:
     """Tells doit whether a target is up to date; ``doit info`` prints why not."""
 
+    # The tasks that the command line names: these are made even if nothing needs them.
+    asked: Collection[str] = ()
+
     # doit asks for it each time, and finding it out takes long.
     __signature__ = inspect.Signature()
 
@@ -84,7 +88,10 @@ class Fresh:
         self.graph = graph
 
     def __call__(self) -> bool:
-        return self.target.look() is not None or (self.target.lazy and not self.graph.needed(self.target))
+        target = self.target
+        if target.look():
+            return True
+        return target.lazy and target.id not in self.asked and not self.graph.needed(target)
 
     def __repr__(self) -> str:
         return "; ".join(reasons(self.target)) or "what it is made from may come out different"
@@ -186,6 +193,11 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
     )  # fmt: skip
     yield task("verify", lambda: verbs.verify(graph), "look at every file of the store, and set damaged results aside")
     yield task("store", lambda: verbs.store(graph), "show what takes how much room")
+    yield task(
+        "repro", lambda *names: repro(graph, names),
+        "build packages (all and the images, if none is named) again elsewhere, and compare",
+        interactive=True, pos_arg="packages",
+    )  # fmt: skip
     yield task("tools:lock", lambda: verbs.lock(graph), "pin the tools anew, with apt's solver")
     for name, recipe in graph.recipes.items():
         if isinstance(recipe.package, Kconfig):

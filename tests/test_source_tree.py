@@ -64,3 +64,13 @@ def test_a_patch_that_does_not_apply_is_told(graph: Graph, real_project: Project
     assert "FAILED" in caught.value.message
     assert not list((real_project.store / "work").iterdir())
     assert graph.source("app", "1").built().damage() == []
+
+
+@pytest.mark.sandbox
+def test_a_source_is_fetched_when_it_is_asked_for_by_name_alone(graph: Graph, real_project: Project) -> None:
+    env = {"KILN_MIRROR": graph.settings.mirror or ""}
+    real_project.recipe("data", phases="@package.install\ndef install(step, board):\n    step.write('a', '')\n")
+    assert real_project.doit("data", env=env).returncode == 0
+    assert not list(real_project.store.glob("app-source-*"))
+    assert "built   app:fetch" in real_project.doit("app:fetch", env=env).stdout
+    assert list(real_project.store.glob("app-source-*"))

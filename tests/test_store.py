@@ -174,9 +174,9 @@ def test_damage_is_named_by_path_and_condemned_entries_are_made_anew(
 def test_a_store_of_a_newer_kiln_is_left_alone(tmp_path: Path, text: str) -> None:
     build(Store(tmp_path / "store"))
     (tmp_path / "store/format").write_text(text)
-    for make in (lambda: Store(tmp_path / "store"), lambda: Store(tmp_path / "own", shared=[tmp_path / "store"])):
+    for path, shared in ((tmp_path / "store", []), (tmp_path / "own", [tmp_path / "store"])):
         with pytest.raises(KilnError, match=r"store: this store was written by a newer kiln .*\n  update kiln, or set"):
-            make()
+            Store(path, shared=shared)
 
 
 @pytest.mark.parametrize("text", ["", "1\n"])

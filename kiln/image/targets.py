@@ -167,7 +167,7 @@ class Disk(Artifact):
         self._kernel = kernel
 
     def inputs(self) -> dict[str, Any]:
-        return self.made_from(ext4=self._root.content(), kernel=self._kernel.content(), menu=self._template())
+        return self.made_from(ext4=self._root.content(), kernel=self._kernel.content(), menu=self._menu(""))
 
     def fill(self, work: Work) -> dict[str, Any]:
         root, kernel = self._root.sound(), self._kernel.sound()

@@ -69,6 +69,8 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         return lines
     if isinstance(old, list) and isinstance(new, list):
         return _lists(old, new, path)
+    if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        return _lists(old.splitlines(), new.splitlines(), path)
     return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
 
 
@@ -89,5 +91,5 @@ def _is_action(value: dict[str, Any]) -> bool:
 def _short(value: Any) -> str:
     if isinstance(value, dict) and _is_action(value):
         value = shell([value]).removeprefix("(cd /build && ").removesuffix(")")
-    text = value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+    text = value[:12] if isinstance(value, str) and len(value) == 64 else str(value).replace("\n", "\\n")
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH // 2 - 3]} ... {text[-_WIDTH // 2 + 2 :]}"

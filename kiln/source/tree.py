@@ -92,7 +92,8 @@ class Patched(_Tree):
         merge([self._source.built().root], work.root)
         mounts = [Mount(source=inputs, target="/inputs"), Mount(source=work.root, target="/dest", writable=True)]
         sandbox = self._tools.sandbox("build").with_mounts(mounts)
-        script = 'for file; do echo "== $file"; patch -p1 --forward --no-backup-if-mismatch -d /dest -i "/inputs/$file"; done'
+        patch = 'patch -p1 --forward --no-backup-if-mismatch -d /dest -i "/inputs/$file"'
+        script = f'for file; do echo "== $file"; {patch}; done'
         try:
             sandbox.run(["sh", "-euc", script, "sh", *(path.name for path in self._patches)], log=work.log)
         except process.CommandFailed as error:
