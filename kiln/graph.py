@@ -82,6 +82,16 @@ class Graph:
         """The stage that holds what a package installs."""
         return self.stages(package)["build"]
 
+    def named(self, name: str) -> list[Target]:
+        """The stages of a package, or the target of that name."""
+        if name in self.recipes:
+            return list(self.stages(name).values())
+        found = [target for target in self.targets if target.id == name]
+        if not found:
+            known = [*self.recipes, *(target.id for target in self.targets)]
+            raise KilnError(f"there is no package or target {name!r}", hint=nearest(name, known))
+        return found
+
     def source(self, package: str, version: str) -> SourceTree:
         if (package, version) not in self._sources:
             pins = self.recipes[package].package.sources

@@ -72,11 +72,11 @@ _CHUNK = 1 << 20
 
 
 def repro(graph: Graph, names: Sequence[str]) -> None:
-    """Build packages, or all that the board's image is made of, again elsewhere, and compare.
+    """Build packages and images, or all that the board's image is made of, again elsewhere, and compare.
 
     Raises KilnError where something differs or could not be built; what was built elsewhere is kept then.
     """
-    wanted: list[Target] = [stage for name in names for stage in graph.stages(name).values()] or [graph.image]
+    wanted: list[Target] = [target for name in names for target in graph.named(name)] or [graph.image]
     targets = [target for target in closure(*wanted) if not target.lazy]
     missing = [target.id for target in targets if not target.entry()]
     if missing:

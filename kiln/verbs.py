@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from kiln import gc as collector
 from kiln import kconfig, process
-from kiln.errors import KilnError, nearest
+from kiln.errors import KilnError
 from kiln.graph import KERNEL, Graph
 from kiln.image.targets import kernel_image
 from kiln.recipe.package import Kconfig
@@ -87,12 +87,8 @@ def lock(graph: Graph) -> None:
 
 
 def why(graph: Graph, *names: str) -> None:
-    targets = {target.id: target for target in graph.targets}
     for name in names or (graph.image.id,):
-        chosen = graph.result(name) if name in graph.recipes else targets.get(name)
-        if chosen is None:
-            raise KilnError(f"there is no target {name!r}", hint=nearest(name, [*targets, *graph.recipes]))
-        print("\n".join(explain(chosen, graph.needed)))
+        print("\n".join(explain(graph.named(name)[-1], graph.needed)))
 
 
 def diff(graph: Graph, *places: str) -> None:

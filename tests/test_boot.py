@@ -127,37 +127,18 @@ def copy(tmp_path: Path) -> Path:
     return copy_to(tmp_path / "project", lambda name: True)
 
 
-@pytest.fixture
-def bare_copy(tmp_path: Path) -> Path:
-    """The project in another folder, with tools and sources, but nothing built; the kernel only without KILN_SLOW."""
-    kernel = () if os.environ.get("KILN_SLOW") else ("linux-6",)
-    given = ("tools-", *kernel)
-    return copy_to(tmp_path / "else where/project", lambda name: name.startswith(given) or "-source-" in name)
-
-
 OWN = {"KILN_STORE": "", "KILN_DOWNLOADS": "", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def test_another_folder_user_and_umask_give_the_same_bytes(bare_copy: Path) -> None:
-    """With KILN_SLOW set the kernel is built again too, which takes minutes."""
-    other = {
-        "PYTHONPATH": os.fspath(bare_copy),
-        "TZ": "Asia/Tokyo",
-        "LANG": "de_DE.UTF-8",
-        "HOME": "/nonexistent",
-        "KILN_JOBS": "1",
-    }
-    run = subprocess.run(
-        ["unshare", "--user", "--map-user=4321", "--map-group=4321", sys.executable, "-m", "doit", "image"],
-        cwd=bare_copy,
-        env=dict(os.environ) | OWN | other,
-        capture_output=True,
-        text=True,
-        umask=0o077,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "built   busybox:build" in run.stdout
-    assert (bare_copy / "output" / BOARD / "SHA256SUMS").read_text() == (OUTPUT / "SHA256SUMS").read_text()
+def test_all_is_the_same_when_built_elsewhere() -> None:
+    """Without KILN_SLOW the kernel, which takes minutes, is left out."""
+    names = [path.parent.name for path in (ROOT / "packages").glob("*/recipe.py") if path.parent.name != "linux"]
+    images = ["rootfs", "cpio", "tar", "ext4", "disk", "image"]
+    out = doit("repro", *(() if os.environ.get("KILN_SLOW") else (*names, *images)))
+    same = {line.split()[1] for line in out.splitlines() if line.startswith("same ")}
+    assert same >= {"musl:build", "busybox:configure", "busybox:build", "init:build", *images}
+    assert ("linux:build" in same) == bool(os.environ.get("KILN_SLOW"))
+    assert f"{len(same)} of {len(same)} results are the same" in out
 
 
 def test_an_overlay_changes_images_alone(copy: Path) -> None:

@@ -172,7 +172,7 @@ def _read(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["fime"], "there is no package 'fime'\n  did you mean fine"),
+        (["fime"], "there is no package or target 'fime'\n  did you mean fine"),
         (["fine"], "fine:build was not built yet\n  doit fine:build"),
         ([], "was not built yet\n  doit image"),
     ],

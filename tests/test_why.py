@@ -105,4 +105,4 @@ def test_doit_why_tells_the_changed_command_before_anything_is_built(
     assert "printf %s two" in said
     unknown = real_project.doit("why", "ap")
     assert unknown.returncode != 0
-    assert "there is no target 'ap'\n    did you mean app" in unknown.stdout
+    assert "there is no package or target 'ap'\n    did you mean app" in unknown.stdout
