@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -58,6 +59,8 @@ class Rootfs(Part):
         super().__init__("rootfs", doc, board, store, stages)
         self._stages = stages
         self._modes = modes
+        self._manifest: Manifest | None = None
+        self._merging = threading.Lock()
 
     def inputs(self) -> dict[str, Any]:
         return self.made_from(
@@ -73,6 +76,12 @@ class Rootfs(Part):
         return [_overlay_digest(path) for path in self.board.overlays]
 
     def manifest(self) -> Manifest:
+        """What the root file system holds, as it was when first asked for."""
+        with self._merging:
+            self._manifest = self._manifest or self._merge()
+            return self._manifest
+
+    def _merge(self) -> Manifest:
         layers: list[Layer] = [
             (stage.package, tree_nodes(stage.sound().root, stage.package, modes=self._modes.get(stage.package, {})))
             for stage in self._stages
