@@ -1,7 +1,11 @@
 """The one error that users see: what went wrong, where, and what to do next."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# What the user's disks answer, which is no mistake of ours.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class KilnError(Exception):

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,11 +34,13 @@ def run(
     input: bytes | None = None,
     interactive: bool = False,
     pass_fds: Sequence[int] = (),
+    leashed: bool = False,
 ) -> bytes:
     """Run a program to its end and return its standard output.
 
     With ``log``, both its streams go to the end of that file and nothing is returned; ``interactive`` hands it our own
-    terminal. Raises CommandFailed with the last lines of the error stream, and KilnError where it cannot be started.
+    terminal. ``leashed`` ends it and all that it started even where we are killed, as the sandbox does without asking.
+    Raises CommandFailed with the last lines of the error stream, and KilnError where it cannot be started.
     """
     words = [os.fspath(word) for word in argv]
     sink: IO[bytes] | nullcontext[int] = log.open("ab") if log else nullcontext(subprocess.PIPE)
@@ -45,7 +48,7 @@ def run(
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
         stderr = subprocess.STDOUT if log else subprocess.PIPE
         streams = {"stdin": None} if interactive else {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        process = start(words, env=env, pass_fds=pass_fds, **streams)
+        process = start([*(_leash() if leashed else ()), *words], env=env, pass_fds=pass_fds, **streams)
         try:
             out, err = process.communicate(input)
         except BaseException:
@@ -57,6 +60,18 @@ def run(
         lines = (err or b"").decode(errors="replace").strip().splitlines()[-3:]
         raise CommandFailed(words, process.returncode, " / ".join(line.strip() for line in lines))
     return out or b""
+
+
+@cache
+def _leash() -> tuple[str, ...]:
+    """The words that a leashed program is started by; none where this machine lacks or forbids them."""
+    spaces = ("unshare", "--user", "--map-current-user", "--pid", "--fork", "--kill-child")
+    words = ("setpriv", "--pdeathsig", "KILL", *spaces)
+    try:
+        run([*words, "true"])
+    except KilnError:
+        return ()
+    return words
 
 
 def start(argv: Sequence[str], *, stdin: int | None = subprocess.DEVNULL, **options: Any) -> subprocess.Popen[bytes]:

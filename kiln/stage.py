@@ -16,7 +16,7 @@ from kiln.recipe.package import Package
 from kiln.recipe.step import Step, file_digests, shell
 from kiln.sandbox import Mount, Sandbox
 from kiln.source.tree import Patched, SourceTree
-from kiln.store import EPOCH, Entry, Store, Work, merge, seal
+from kiln.store import EPOCH, Entry, Store, Work, merge, say, seal
 from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
 
@@ -172,6 +172,8 @@ class Stage(Target):
             inputs.mkdir(exist_ok=True)
             (inputs / "run.sh").write_text(script(self.phases))
             seal(inputs, 0o644)
+            if self.source and not self.tree:
+                self.source.sound()
             merge([lib.sound().root for lib in self.sysroot()], work.folder("sysroot"))
             merge([tool.sound().root for tool in self.used], work.folder("tools"))
         build = self.kept or work.folder("build")
@@ -230,22 +232,22 @@ class Stage(Target):
             )
 
     def _keep_log(self, work: Work) -> None:
-        self._workshop.logs.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(work.log, self._workshop.logs / f"{self.name}.log")
+        copy = self._workshop.logs / f"{self.name}.log"
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(work.log, copy)
+        except OSError as error:  # the result has it as well, and is not worth losing for a copy
+            say(f"{copy} cannot be written: {error.strerror}")
 
     def _failure(self, work: Work, error: process.CommandFailed) -> KilnError:
         lines = work.log.read_text(errors="replace").splitlines() if work.log.exists() else []
         begun = [line[3:] for line in lines if line.startswith("== ") and line[3:] in self.phases]
         phase = begun[-1] if begun else next(iter(self.phases))
-        full = "No space left on device" in "\n".join(lines[-50:])
-        if not full:  # else what failed would keep the disk so
-            work.failed.write_text(phase)
+        work.failed.write_text(phase)
         spoken = [line for line in lines if line.strip() and not line.startswith(("+ ", "== "))]
         shown = [f"  {_shortened(line)}" for line in spoken[-_SHOWN_LINES:]]
         log = os.path.relpath(self._workshop.logs / f"{self.name}.log")
         ended, retry = f"phase {phase} ended with status {error.status}", f"  retry    doit shell {self.package}"
-        if full:
-            retry = f"  disk     full: make room, or set KILN_STORE to a folder with more of it than {self.store.path}"
         return BuildFailed("\n".join([ended, *shown, f"  log      {log}", retry]))
 
 

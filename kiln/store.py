@@ -20,14 +20,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kiln import digest, process
-from kiln.errors import KilnError
+from kiln.errors import UNWRITABLE, KilnError
 
 # Every time stamp in an entry or an image, in seconds since 1970: 2026-01-01 00:00 UTC.
 EPOCH = 1767225600
@@ -36,6 +36,11 @@ EPOCH = 1767225600
 FORMAT = 2
 
 _POLL = 0.1
+
+# With fewer free bytes than this, whatever fails does so for want of room.
+_SCARCE = 1 << 18
+
+_ELSEWHERE = "set KILN_STORE to a folder of yours on a disk with room"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,7 @@ class Store:
         self.local = local or self
         self._places = (path, *shared)
         self._lock_file: int | None = None
+        self._swept = False
         self._guard = threading.Lock()
         for place in self._places:
             _check_format(place)
@@ -169,9 +175,12 @@ class Store:
         """
         key = digest.of_value(inputs)
         place = self.entry_path(name, version, key)
+        found = None if replace else self.find(name, version, key)
+        if found:
+            return found
         try:
             self.use()
-            with self.hold(self.work(name, version, key)) as work:
+            with self.hold(self.work(name, version, key)) as work, self._room(work):
                 # Another process may have been faster while we waited for the work folder.
                 found = None if replace else self.find(name, version, key)
                 if found:
@@ -189,22 +198,40 @@ class Store:
                 remove(place)
                 (work.path / "entry").rename(place)
         except OSError as error:
-            hint = None
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-                free = shutil.disk_usage(self.path).free / 1e9 if self.path.exists() else 0.0
-                hint = f"{free:.1f} GB are free there; set KILN_STORE to a folder of yours on a disk with room"
+            hint = _ELSEWHERE if error.errno in UNWRITABLE else None
             message = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
             raise KilnError(message, where=os.fspath(self.path), hint=hint) from error
         entry = read(place)
         assert entry
         return entry
 
+    @contextmanager
+    def _room(self, work: Work) -> Iterator[None]:
+        """Tell a failure for want of room as such, and keep nothing of it; whoever failed may have said no reason."""
+        try:
+            yield
+        except (KilnError, OSError) as error:
+            full = shutil.disk_usage(self.path).free < _SCARCE
+            ours = isinstance(error, OSError) or not error.where
+            if ours and (full or "No space left" in str(error)):
+                work.failed.unlink(missing_ok=True)  # else what failed would keep the disk full
+                hint = f"the disk of {self.path} is full: make room, or {_ELSEWHERE}"
+                where = os.fspath(self.path) if isinstance(error, OSError) else None
+                raise KilnError(getattr(error, "strerror", None) or str(error), where=where, hint=hint) from error
+            raise
+
     def remember(self, owner: str, entries: list[str]) -> None:
         """Note which entries, by their folders' names, an owner's image reaches; an owner is an output folder."""
         place = self.path / "roots" / digest.of_value(owner)[:12]
-        place.parent.mkdir(exist_ok=True)
-        _write(self.path / "work" / place.name, {"owner": owner, "entries": entries})
-        (self.path / "work" / place.name).rename(place)
+        try:
+            self.use()
+            place.parent.mkdir(exist_ok=True)
+            with self.hold(Work(path=self.path / "work" / place.name)) as work, self._room(work):
+                _write(work.path / "roots", {"owner": owner, "entries": entries})
+                (work.path / "roots").rename(place)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):  # where nobody can write, nobody frees room either
+                raise
 
     def roots(self) -> dict[str, list[str]]:
         """What was last remembered, by owner."""
@@ -228,7 +255,7 @@ class Store:
         return bool(there)
 
     def use(self) -> None:
-        """Keep gc away until this process ends, and sweep what killed processes left."""
+        """Keep gc away until this process ends."""
         with self._guard:
             if self._lock_file is not None:
                 return
@@ -237,12 +264,18 @@ class Store:
             _check_format(self.path)
             _write_format(self.path / "format")
             self._lock_file = file
-            for left in (self.path / "work").glob("*"):
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what killed processes left, once; as far as it can be written, which is no reason to fail."""
+        with self._guard, suppress(OSError):
+            for left in () if self._swept else (self.path / "work").glob("*"):
                 folder = _claim(left, wait=False)
                 if folder is not None:
                     with _closing(folder):
                         if not Work(path=left).failed.exists():
                             remove(left)
+            self._swept = True
 
     def release(self) -> None:
         """Build no more for now, so that nobody waits for us."""

@@ -4,6 +4,7 @@ doit orders and runs; whether a target is fresh is for the store to say, so doit
 """
 
 import inspect
+import os
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from doit.action import BaseAction
 from doit.exceptions import InvalidDodoFile, TaskError, TaskFailed
 
 from kiln import verbs
-from kiln.errors import KilnError, nearest
+from kiln.errors import UNWRITABLE, KilnError, nearest
 from kiln.graph import Graph
 from kiln.recipe.package import Kconfig
 from kiln.report.progress import Progress
@@ -66,7 +67,9 @@ class Action(BaseAction):  # type: ignore[misc]
             self.run(*(self.task.pos_arg_val or []) if self.task.pos_arg else (), **(self.task.options or {}))
         except KilnError as error:
             return TaskFailed(str(error))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
+                return TaskFailed(str(KilnError(os.strerror(error.errno), where=error.filename)))
             return TaskError(f"a mistake in kiln itself, please report it\n{traceback.format_exc()}")
         return None
 
@@ -89,6 +92,7 @@ class Fresh:
 
     def __call__(self) -> bool:
         target = self.target
+        target.store.sweep()  # where all is fresh, nobody else does
         if target.look():
             return True
         return target.lazy and target.id not in self.asked and not self.graph.needed(target)

@@ -18,7 +18,7 @@ from kiln.image.manifest import Layer, Manifest, Node, file_node, tree_nodes
 from kiln.sandbox import Mount
 from kiln.stage import Stage
 from kiln.store import Entry, Store, Work
-from kiln.target import UNKNOWN, Target, closure
+from kiln.target import UNKNOWN, Target, closure, key
 from kiln.tools import Tools
 
 _FAT16_LBA = 0x0E
@@ -268,6 +268,7 @@ class Image(Part):
         return self._entry
 
     def build(self) -> None:
+        self._remember()
         super().build()
         self.output.mkdir(parents=True, exist_ok=True)
         links = self._links(self.built())
@@ -279,8 +280,12 @@ class Image(Part):
         for path in self.output.iterdir():
             if path.is_symlink() and path not in links:
                 path.unlink()
-        reached: dict[Store, list[str]] = {}
-        for part in closure(self):
+
+    def _remember(self) -> None:
+        """Tell the stores what this image reaches, before it is there: a kill between the two would keep it from gc."""
+        found = key(self.inputs())
+        reached = {self.store: [self.store.entry_path(self.name, self.version, found).name] if found else []}
+        for part in closure(*self.deps):
             entry = part.entry()
             if entry:
                 reached.setdefault(part.store, []).append(entry.path.name)

@@ -162,7 +162,7 @@ class Kconfig(Package):
         step.install(".config", "config")
 
     def style_build(self, step: Step, board: "Board") -> None:
-        step.run("cp", f"{step.config}/config", ".config")
+        step.run("cp", "-f", f"{step.config}/config", ".config")
         step.run(*self.command(step, board))
 
 

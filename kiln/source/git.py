@@ -55,4 +55,4 @@ def _git(repository: Path, *words: str) -> bytes:
         "LC_ALL": "C",
     }
     options = [word for setting in _CONFIG for word in ("-c", setting)]
-    return process.run(["git", f"--git-dir={repository.absolute()}", *options, *words], env=env)
+    return process.run(["git", f"--git-dir={repository.absolute()}", *options, *words], env=env, leashed=True)

@@ -89,7 +89,7 @@ class Patched(_Tree):
         for path in self._patches:
             (inputs / path.name).write_bytes(path.read_bytes())
         # By links: patch writes a new file in the place of the one that it changes.
-        merge([self._source.built().root], work.root)
+        merge([self._source.sound().root], work.root)
         mounts = [Mount(source=inputs, target="/inputs"), Mount(source=work.root, target="/dest", writable=True)]
         sandbox = self._tools.sandbox("build").with_mounts(mounts)
         patch = 'patch -p1 --forward --no-backup-if-mismatch -d /dest -i "/inputs/$file"'

@@ -45,7 +45,7 @@ linux = Kconfig(
 
 @linux.build
 def build(step: Step, board: Board) -> None:
-    step.run("cp", f"{step.config}/config", ".config")
+    step.run("cp", "-f", f"{step.config}/config", ".config")
     step.run(*linux.command(step, board, board.arch.image.rpartition("/")[2]))
 
 
