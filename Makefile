@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 # What `make` was given as NAME=value goes to doit as it is.
-VARIABLES = $(filter-out PYTHON=% PYTEST=%,$(MAKEOVERRIDES))
+VARIABLES = $(filter-out PYTHON=% PYTEST=% BENCH=%,$(MAKEOVERRIDES))
 
 .PHONY: image test check format bench clean-venv
 .DEFAULT_GOAL := image
@@ -28,7 +28,7 @@ format: $(DEV)
 	@$(VENV)/bin/ruff format .
 
 bench: $(DEV)
-	@$(VENV)/bin/python tests/bench.py
+	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kiln needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 # What the user's disks answer, which is no mistake of ours.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
+_SHOWN = 30
+
 
 class KilnError(Exception):
     """A mistake or a failure that the user can act on; printed without a traceback.
@@ -26,9 +28,10 @@ class KilnError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not ``known``: the closest ones, or all of them."""
+    """A hint for a name that is not ``known``: the closest ones, or else as many as can be read."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(close) + "?"
-    return "known: " + (", ".join(names) or "none")
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return "known: " + (", ".join(names[:_SHOWN]) or "none") + more

@@ -362,16 +362,17 @@ def remove(path: Path) -> None:
 
 def merge(roots: Sequence[Path], into: Path) -> None:
     """Lay sealed trees over each other by hard links, so that nothing is copied where one file system has both."""
-    for root in roots:
+    for root in map(os.fspath, roots):
         for folder, folders, files in os.walk(root):
-            place = into / os.path.relpath(folder, root)
-            place.mkdir(parents=True, exist_ok=True)
-            for name in [*files, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
-                source, target = os.path.join(folder, name), place / name
-                if os.path.lexists(target):
-                    raise KilnError(f"two packages bring {os.path.relpath(target, into)} into one sysroot")
+            place = f"{into}{folder[len(root) :]}"
+            os.makedirs(place, exist_ok=True)
+            for name in [*files, *(name for name in folders if os.path.islink(f"{folder}/{name}"))]:
+                source, target = f"{folder}/{name}", f"{place}/{name}"
                 try:
                     os.link(source, target, follow_symlinks=False)
+                except FileExistsError as error:
+                    shown = os.path.relpath(target, into)
+                    raise KilnError(f"two packages bring {shown} into one sysroot") from error
                 except OSError as error:
                     if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
                         raise

@@ -141,6 +141,21 @@ def test_all_is_the_same_when_built_elsewhere() -> None:
     assert f"{len(same)} of {len(same)} results are the same" in out
 
 
+@pytest.mark.skipif(not os.environ.get("KILN_SLOW"), reason="takes a minute: KILN_SLOW=1 runs it")
+def test_a_kept_build_folder_takes_another_configuration(copy: Path) -> None:
+    env = OWN | {"PYTHONPATH": os.fspath(copy), "KILN_KEEP_BUILD": "busybox"}
+    compiled = []
+    for fragment in ("CONFIG_CHVT=y\n", "# CONFIG_CHVT is not set\n"):
+        file = copy / "board" / BOARD / "busybox/test.config"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(fragment)
+        assert "built   busybox:build" in doit("busybox", root=copy, env=env)
+        compiled.append((copy / "output/logs/busybox.log").read_text().count("\n  CC "))
+    assert 0 < compiled[1] < compiled[0] / 10
+    applets = {path.name for path in (copy / "output/local").glob("busybox-1*/root/**/chvt")}
+    assert applets == {"chvt"}
+
+
 def test_an_overlay_changes_images_alone(copy: Path) -> None:
     env = OWN | {"PYTHONPATH": os.fspath(copy)}
     doit("image", root=copy, env=env)

@@ -207,7 +207,10 @@ def test_kconfig_is_configured_in_a_stage_of_its_own(project: Project) -> None:
         ["python3", "/inputs/kiln/kconfig.py", "check", ".config", *fragments],
         None,
     ]
-    assert [action["run"] for action in stages["build"].phases["build"]] == [["cp", "/config/config", ".config"], make]
+    assert [action["run"] for action in stages["build"].phases["build"]] == [
+        ["cp", "-f", "/config/config", ".config"],
+        make,
+    ]
 
 
 # Mistakes. A recipe is on line 3 of its file, its phases start on line 6.

@@ -13,7 +13,6 @@ import pytest
 from kiln.errors import KilnError
 from kiln.graph import Graph
 from kiln.repro import repro
-from kiln.settings import Settings
 from kiln.target import closure
 from tests.project import Project
 
@@ -183,12 +182,3 @@ def test_what_cannot_be_compared_is_told_with_the_remedy(project: Project, names
     with pytest.raises(KilnError) as caught:
         repro(graph, names)
     assert message in str(caught.value)
-
-
-@pytest.mark.boot
-def test_the_c_library_is_reproducible(capfd: pytest.CaptureFixture[str]) -> None:
-    graph = Graph.load(Settings.read(ROOT), "qemu-x86_64")
-    for target in closure(graph.result("musl")):
-        target.build()
-    repro(graph, ["musl"])
-    assert "same     musl:build" in capfd.readouterr().out

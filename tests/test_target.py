@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from kiln.store import Store, Work
 from kiln.errors import KilnError
+from kiln.store import Store, Work
 from kiln.target import Target, closure
 
 
