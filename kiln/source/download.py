@@ -61,8 +61,11 @@ def _alone(part: Path) -> Iterator[None]:
     while True:
         with part.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not part.exists() or not os.path.samestat(part.stat(), os.fstat(file.fileno())):
-                continue  # what we waited for was finished or thrown away, and is no part any more
+            try:
+                if not os.path.samestat(part.stat(), os.fstat(file.fileno())):
+                    continue
+            except FileNotFoundError:  # what we waited for was finished or thrown away, and is no part any more
+                continue
             try:
                 yield
             finally:
