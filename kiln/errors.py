@@ -2,7 +2,9 @@
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable
+from functools import cache
 
 # What the user's disks answer, which is no mistake of ours.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -35,3 +37,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "did you mean " + " or ".join(close) + "?"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return "known: " + (", ".join(names[:_SHOWN]) or "none") + more
+
+
+@cache
+def say(text: str) -> None:
+    """Tell the user, once, of something that is no error."""
+    print(text, file=sys.stderr, flush=True)

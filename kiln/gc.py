@@ -10,8 +10,9 @@ from kiln.graph import Graph
 from kiln.report.size import human
 from kiln.report.usage import weigh
 from kiln.settings import Settings
-from kiln.store import Store, Work, remove
+from kiln.store import Store, Work
 from kiln.target import closure
+from kiln.trees import remove
 
 _OTHERS = ("work", "roots", "ccache", "kept")
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from kiln import digest, process
-from kiln.errors import KilnError
+from kiln.errors import KilnError, say
 from kiln.jobs import Jobserver
 from kiln.recipe.package import Package
 from kiln.recipe.step import Step, file_digests, shell
 from kiln.sandbox import Mount, Sandbox
 from kiln.source.tree import Patched, SourceTree
-from kiln.store import EPOCH, Entry, Store, Work, merge, say, seal
+from kiln.store import Entry, Store, Work
 from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
+from kiln.trees import EPOCH, merge, seal
 
 _ENV = {"SOURCE_DATE_EPOCH": str(EPOCH)}
 _SHOWN_LINES = 12

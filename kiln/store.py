@@ -15,27 +15,21 @@ import fcntl
 import json
 import os
 import shutil
-import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kiln import digest, process
-from kiln.errors import UNWRITABLE, KilnError
-
-# Every time stamp in an entry or an image, in seconds since 1970: 2026-01-01 00:00 UTC.
-EPOCH = 1767225600
+from kiln import digest
+from kiln.errors import UNWRITABLE, KilnError, say
+from kiln.locks import claim, closing, take
+from kiln.trees import remove, seal
 
 # Goes up with the layout, and with any change of the engine that alters results without altering their inputs.
 FORMAT = 2
-
-_POLL = 0.1
 
 # With fewer free bytes than this, whatever fails does so for want of room.
 _SCARCE = 1 << 18
@@ -260,7 +254,7 @@ class Store:
             if self._lock_file is not None:
                 return
             file = self._open_lock()
-            _take(file, fcntl.LOCK_SH, f"{self.path} until it is cleaned up")
+            take(file, fcntl.LOCK_SH, f"{self.path} until it is cleaned up")
             _check_format(self.path)
             _write_format(self.path / "format")
             self._lock_file = file
@@ -270,9 +264,9 @@ class Store:
         """Remove what killed processes left, once; as far as it can be written, which is no reason to fail."""
         with self._guard, suppress(OSError):
             for left in () if self._swept else (self.path / "work").glob("*"):
-                folder = _claim(left, wait=False)
+                folder = claim(left, wait=False)
                 if folder is not None:
-                    with _closing(folder):
+                    with closing(folder):
                         if not Work(path=left).failed.exists():
                             remove(left)
             self._swept = True
@@ -288,7 +282,7 @@ class Store:
         """Hold the store while nobody else builds in it; waits, and says so."""
         file = self._open_lock() if self._lock_file is None else self._lock_file
         try:
-            _take(file, fcntl.LOCK_EX, f"{self.path} until nobody builds in it")
+            take(file, fcntl.LOCK_EX, f"{self.path} until nobody builds in it")
             yield
         finally:
             if file == self._lock_file:
@@ -306,8 +300,8 @@ class Store:
         folder = None
         while folder is None:
             work.path.mkdir(parents=True, exist_ok=True)
-            folder = _claim(work.path, wait=True)
-        with _closing(folder):
+            folder = claim(work.path, wait=True)
+        with closing(folder):
             try:
                 yield work
             finally:
@@ -333,102 +327,6 @@ def read(path: Path) -> Entry | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         say(f"damaged  {path}/stamp.json ({error}); what it stood for is made again")
         return None
-
-
-def seal(root: Path, file_mode: int = 0o444) -> None:
-    """Give a tree one time stamp and plain modes, read-only for all that is not said otherwise."""
-    for folder, folders, files in os.walk(root, topdown=False):
-        for name in (*files, *folders):
-            path = os.path.join(folder, name)
-            mode = os.lstat(path).st_mode
-            if stat.S_ISREG(mode):
-                os.chmod(path, file_mode | 0o111 if mode & 0o111 else file_mode)
-            elif stat.S_ISDIR(mode):
-                os.chmod(path, 0o555)
-            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
-    os.chmod(root, 0o555)
-    os.utime(root, (EPOCH, EPOCH))
-
-
-def remove(path: Path) -> None:
-    """Remove a tree, sealed or not; nothing happens where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o755)
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def merge(roots: Sequence[Path], into: Path) -> None:
-    """Lay sealed trees over each other by hard links, so that nothing is copied where one file system has both."""
-    for root in map(os.fspath, roots):
-        for folder, folders, files in os.walk(root):
-            place = f"{into}{folder[len(root) :]}"
-            os.makedirs(place, exist_ok=True)
-            for name in [*files, *(name for name in folders if os.path.islink(f"{folder}/{name}"))]:
-                source, target = f"{folder}/{name}", f"{place}/{name}"
-                try:
-                    os.link(source, target, follow_symlinks=False)
-                except FileExistsError as error:
-                    shown = os.path.relpath(target, into)
-                    raise KilnError(f"two packages bring {shown} into one sysroot") from error
-                except OSError as error:
-                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                        raise
-                    shutil.copy2(source, target, follow_symlinks=False)
-
-
-@cache
-def say(text: str) -> None:
-    """Tell the user, once, of something that is no error."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _take(file: int, kind: int, what: str) -> None:
-    """Lock a file; waits, and says for what. Not by a blocking call, from which no signal wakes a thread."""
-    if _try(file, kind):
-        return
-    say(f"waiting  for {what}")
-    while not _try(file, kind):
-        time.sleep(_POLL)
-        process.check()
-
-
-def _claim(path: Path, *, wait: bool) -> int | None:
-    """The locked folder ``path``, open; None where another process has it, or has just removed it."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        if wait:
-            _take(file, fcntl.LOCK_EX, f"{path.name}, which another process builds")
-        if (wait or _try(file, fcntl.LOCK_EX)) and os.path.samestat(os.fstat(file), os.stat(path)):
-            return file
-    except FileNotFoundError:
-        pass
-    except BaseException:
-        os.close(file)
-        raise
-    os.close(file)
-    return None
-
-
-def _try(file: int, kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def _closing(file: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(file)
 
 
 def _written(path: Path) -> float:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from kiln.graph import Graph
 from kiln.settings import Settings
-from kiln.store import Work, remove
+from kiln.store import Work
+from kiln.trees import remove
 from tests import synthetic
 from tests.project import Project
 from tests.synthetic import Edit

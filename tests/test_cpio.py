@@ -8,7 +8,7 @@ from kiln.errors import KilnError
 from kiln.image import cpio
 from kiln.image.manifest import Manifest, Node
 from kiln.sandbox import Sandbox
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 from tests.rootfs import ODD_NAMES, sample
 
 FIELDS = ("ino", "mode", "uid", "gid", "nlink", "mtime", "size", "major", "minor", "rmajor", "rminor", "namesize")

@@ -11,7 +11,7 @@ from kiln.errors import KilnError
 from kiln.image import ext4
 from kiln.image.manifest import Manifest, Node, file_node, tree_nodes
 from kiln.sandbox import Mount, Sandbox
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 from tests.rootfs import sample
 
 pytestmark = pytest.mark.sandbox

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kiln.settings import Settings
-from kiln.store import remove
+from kiln.trees import remove
 from tests.faults import (
     alive,
     built,

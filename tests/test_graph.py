@@ -8,8 +8,9 @@ from kiln.errors import KilnError
 from kiln.graph import Graph
 from kiln.settings import Settings
 from kiln.source.tree import SourceTree
-from kiln.store import Store, Work, remove
+from kiln.store import Store, Work
 from kiln.target import Target, closure
+from kiln.trees import remove
 from tests.project import Project
 
 

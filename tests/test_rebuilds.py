@@ -15,9 +15,9 @@ import pytest
 from kiln.digest import of_bytes, of_tree
 from kiln.graph import Graph
 from kiln.settings import Settings
-from kiln.store import remove
 from kiln.target import closure
 from kiln.tools import Tools
+from kiln.trees import remove
 from tests.project import Project
 from tests.servers import tarball_of
 

@@ -6,8 +6,8 @@ from kiln import digest
 from kiln.errors import KilnError
 from kiln.graph import Graph
 from kiln.settings import Settings
-from kiln.store import EPOCH
 from kiln.target import closure
+from kiln.trees import EPOCH
 from tests.project import Project
 from tests.servers import tarball_of
 

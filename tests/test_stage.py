@@ -10,8 +10,9 @@ import pytest
 from kiln.errors import KilnError
 from kiln.graph import Graph
 from kiln.stage import BuildFailed, script
-from kiln.store import EPOCH, Entry, Work
+from kiln.store import Entry, Work
 from kiln.target import closure
+from kiln.trees import EPOCH
 from tests.project import Project
 
 ROOT = Path(__file__).parent.parent

@@ -3,7 +3,7 @@ import tarfile
 from pathlib import Path
 
 from kiln.image import tar
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 from tests.rootfs import sample
 
 TYPES = {"file": "0", "symlink": "2", "char": "3", "block": "4", "dir": "5", "fifo": "6"}

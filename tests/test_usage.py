@@ -12,7 +12,8 @@ import pytest
 
 from kiln.report.size import human
 from kiln.report.usage import Row, measure, render
-from kiln.store import Store, Work, remove
+from kiln.store import Store, Work
+from kiln.trees import remove
 
 NOBODY = 65534
 

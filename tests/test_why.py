@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from kiln.report.why import difference, reasons, why
-from kiln.store import Store, remove
+from kiln.store import Store
 from kiln.target import closure
+from kiln.trees import remove
 from tests.project import Project
 from tests.test_target import Note
 

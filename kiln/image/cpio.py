@@ -5,7 +5,7 @@ from typing import IO
 
 from kiln.errors import KilnError
 from kiln.image.manifest import Manifest
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 
 _BLOCK = 512
 _LARGEST = 0xFFFFFFFF

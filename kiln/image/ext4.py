@@ -7,7 +7,7 @@ from kiln.errors import KilnError
 from kiln.image.manifest import Manifest, Node
 from kiln.process import CommandFailed
 from kiln.sandbox import Mount, Sandbox
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 
 _MIB = 1 << 20
 _BLOCK = 4096

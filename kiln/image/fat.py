@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kiln.sandbox import Mount, Sandbox
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 
 # Where a boot partition has its menu.
 MENU = "syslinux/syslinux.cfg"

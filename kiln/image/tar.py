@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 from kiln.image.manifest import Manifest
-from kiln.store import EPOCH
+from kiln.trees import EPOCH
 
 _TYPES = {"file": b"0", "symlink": b"2", "char": b"3", "block": b"4", "dir": b"5", "fifo": b"6"}
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kiln import digest, store
+from kiln import digest
 from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source import debian, git
 from kiln.source.download import Report, download
 from kiln.source.pins import Archive, Debian, Git, Source, variants
 from kiln.source.unpack import normalise, unpack
+from kiln.trees import remove
 
 
 def fetch(source: Source, *, into: Path, settings: Settings, report: Report | None = None) -> str:
@@ -102,5 +103,5 @@ def _noted(failures: list[str], place: str) -> Iterator[None]:
 
 
 def _empty(folder: Path) -> None:
-    store.remove(folder)
+    remove(folder)
     folder.mkdir(parents=True)

@@ -10,9 +10,10 @@ from kiln.sandbox import Mount
 from kiln.settings import Settings
 from kiln.source.fetch import fetch
 from kiln.source.pins import Git, Source, variants
-from kiln.store import Store, Work, merge
+from kiln.store import Store, Work
 from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
+from kiln.trees import merge
 
 
 class _Tree(Target):

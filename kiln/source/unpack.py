@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from kiln.errors import KilnError
-from kiln.store import remove
+from kiln.trees import remove
 
 # What version control keeps beside the sources: a git tag has it, a release tarball often does not.
 _METADATA = {".git", ".gitattributes", ".gitignore", ".gitmodules"}
