@@ -72,8 +72,13 @@ class Rootfs(Part):
             overlays=self._overlays(),
         )
 
-    def _overlays(self) -> list[str]:
-        return [_overlay_digest(path) for path in self.board.overlays]
+    def _overlays(self) -> dict[str, str]:
+        """What each file of the overlays is, by its place below ``board/``."""
+        found: dict[str, str] = {}
+        for overlay in self.board.overlays:
+            place = f"{overlay.parent.name}/{overlay.name}"
+            found |= {f"{place}/{path}": word for path, word in _read_overlay(overlay).items()}
+        return found
 
     def manifest(self) -> Manifest:
         """What the root file system holds, as it was when first asked for."""
@@ -308,9 +313,9 @@ def kernel_image(kernel: Entry) -> Path:
     return found[0]
 
 
-def _overlay_digest(path: Path) -> str:
+def _read_overlay(path: Path) -> dict[str, str]:
     try:
-        return digest.of_tree(path).hash
+        return digest.read_tree(path)[1]
     except (OSError, ValueError) as error:
         hint = "an overlay holds readable files, folders and links"
         raise KilnError(str(error), where=os.fspath(path), hint=hint) from error
