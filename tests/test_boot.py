@@ -111,12 +111,12 @@ def test_the_disk_takes_extra_parameters_and_stays_as_it_is() -> None:
 
 
 def copy_to(root: Path, keep: Callable[[str], bool]) -> Path:
-    """The project in another folder, with a store of its own that has the entries of ours that ``keep`` names."""
+    """The project in another folder, with a store that has the entries of ours that ``keep`` names, and our ccache."""
     shutil.copytree(ROOT, root, symlinks=True, ignore=shutil.ignore_patterns("output", ".venv", ".git", ".*_cache"))
     store = root / "output/store"
     store.mkdir(parents=True)
     for path in Path(os.environ.get("KILN_STORE") or ROOT / "output/store").iterdir():
-        if keep(path.name) and (path / "stamp.json").exists():
+        if path.name == "ccache" or (keep(path.name) and (path / "stamp.json").exists()):
             (store / path.name).symlink_to(path)
     return root
 
@@ -147,7 +147,7 @@ def test_a_kept_build_folder_takes_another_configuration(copy: Path) -> None:
     compiled = []
     for fragment in ("CONFIG_CHVT=y\n", "# CONFIG_CHVT is not set\n"):
         file = copy / "board" / BOARD / "busybox/test.config"
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(fragment)
         assert "built   busybox:build" in doit("busybox", root=copy, env=env)
         compiled.append((copy / "output/logs/busybox.log").read_text().count("\n  CC "))
