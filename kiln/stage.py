@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from kiln.trees import EPOCH, merge, seal
 _ENV = {"SOURCE_DATE_EPOCH": str(EPOCH)}
 _SHOWN_LINES = 12
 _SHOWN_WIDTH = 160
+# What a shell says of a program that a SIGKILL ended.
+_KILLED = 128 + signal.SIGKILL
 
 
 class BuildFailed(KilnError):
@@ -249,7 +252,9 @@ class Stage(Target):
         shown = [f"  {_shortened(line)}" for line in spoken[-_SHOWN_LINES:]]
         log = os.path.relpath(self._workshop.logs / f"{self.name}.log")
         ended, retry = f"phase {phase} ended with status {error.status}", f"  retry    doit shell {self.package}"
-        return BuildFailed("\n".join([ended, *shown, f"  log      {log}", retry]))
+        killed = error.status == _KILLED or any("Killed" in line for line in shown)
+        memory = ["  memory   something was killed; where memory is scarce, lower KILN_JOBS"] if killed else []
+        return BuildFailed("\n".join([ended, *shown, f"  log      {log}", *memory, retry]))
 
 
 def _shortened(line: str) -> str:

@@ -1,5 +1,6 @@
 """The board's images as targets: each follows from the manifest, the writers' own code and pinned tools."""
 
+import fcntl
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ from kiln.errors import KilnError
 from kiln.image import cpio, disk, ext4, fat, tar
 from kiln.image.accounts import account_nodes
 from kiln.image.manifest import Layer, Manifest, Node, file_node, tree_nodes
+from kiln.locks import closing, take
 from kiln.sandbox import Mount
 from kiln.stage import Stage
 from kiln.store import Entry, Store, Work
@@ -277,14 +279,17 @@ class Image(Part):
         super().build()
         self.output.mkdir(parents=True, exist_ok=True)
         links = self._links(self.built())
-        for path, target in links.items():
-            fresh = path.with_name(f".{path.name}")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target)
-            fresh.rename(path)
-        for path in self.output.iterdir():
-            if path.is_symlink() and path not in links:
-                path.unlink()
+        folder = os.open(self.output, os.O_RDONLY | os.O_CLOEXEC)
+        with closing(folder):
+            take(folder, fcntl.LOCK_EX, f"{self.output}, which another process writes")
+            for path, target in links.items():
+                fresh = path.with_name(f".{path.name}")
+                fresh.unlink(missing_ok=True)
+                fresh.symlink_to(target)
+                fresh.rename(path)
+            for path in self.output.iterdir():
+                if path.is_symlink() and path not in links:
+                    path.unlink()
 
     def _remember(self) -> None:
         """Tell the stores what this image reaches, before it is there: a kill between the two would keep it from gc."""
