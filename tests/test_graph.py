@@ -1,3 +1,5 @@
+import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -239,3 +241,20 @@ def test_a_name_that_is_no_package_is_told(project: Project) -> None:
         Graph.load(Settings.read(project.root, {"KILN_KEEP_BUILD": "a, ap"}), "test")
     with pytest.raises(KilnError, match=r"doit dev: there is no package 'linus'\n  did you mean linux"):
         Graph.load(Settings.read(project.root, {}), "test", {"linus": project.root})
+
+
+def test_an_overlay_that_cannot_be_read_is_told_by_path() -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        project = Project(Path(folder) / "project", Path(__file__).parent.parent)
+        project.file("board/test/overlay/etc/secret", "").chmod(0)
+        rootfs = project.graph().image.deps[0]
+        try:
+            os.seteuid(user or 65534)  # root could read it
+            with pytest.raises(
+                KilnError, match=r"Permission denied: .*/etc/secret'\n  an overlay holds readable files"
+            ):
+                rootfs.inputs()
+        finally:
+            os.seteuid(user)
