@@ -192,7 +192,10 @@ def borrowed(folder: Path) -> tuple[Path, dict[str, str]]:
 
 
 def changed_symbol(folder: Path, package: str, fragment: str) -> None:
-    """One changed symbol of a configuration, with the compilers' cache that the build from nothing left."""
+    """One changed symbol of a configuration, with the compilers' cache that the build from nothing left.
+
+    Then the way back to the first, in a build folder that is kept.
+    """
     root, env = borrowed(folder)
     doit(f"{package}:configure", root=root, env=env)
     first = doit(f"{package}:build", root=root, env=env)
@@ -202,6 +205,12 @@ def changed_symbol(folder: Path, package: str, fragment: str) -> None:
     again = doit(f"{package}:build", root=root, env=env)
     show(f"{package}, from nothing", f"{first:6.1f} s")
     show("  one symbol changed", f"{again:6.1f} s, 1 : {first / again:.1f}")
+    keep = env | {"KILN_KEEP_BUILD": package}
+    doit(f"{package}:build", root=root, env=keep)
+    file.unlink()
+    doit(f"{package}:configure", root=root, env=keep)
+    kept = doit(f"{package}:build", root=root, env=keep)
+    show("  one symbol changed, in a kept build folder", f"{kept:6.1f} s, 1 : {first / kept:.1f}")
 
 
 def make_alone(folder: Path, package: str) -> None:
