@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from kiln import digest
@@ -36,7 +37,7 @@ class Target(ABC):
         self.store = store.local if self.local else store
         self._entry: Entry | None = None
         self._looked = False
-        self._sound = False
+        self._damage: list[str] | None = None
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -89,17 +90,20 @@ class Target(ABC):
         Raises KilnError where something was altered, and forgets the result, so that the next run repairs it.
         """
         entry = self.built()
+        ours = entry.path.parent == self.store.path
         with self._lock:
-            damage = [] if self._sound else entry.damage()
-            self._sound = True
-        if damage:
-            more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
-            try:
-                entry.condemn()
-                hint = "run the same command again, which makes it anew"
-            except OSError:
-                hint = "this store can only be read: take it out of KILN_SHARED"
-            raise KilnError(f"its result was damaged: {damage[0]}{more}", where=f"{self.id}, {entry.root}", hint=hint)
+            if self._damage is None:
+                self._damage = entry.damage()
+                if self._damage and ours:
+                    with suppress(OSError):  # of a store that can only be read
+                        entry.condemn()
+        if self._damage:  # every user must hear of it, not only the first
+            more = f" (and {len(self._damage) - 1} more)" if len(self._damage) > 1 else ""
+            hint = "run the same command again, which makes it anew"
+            if not ours:
+                hint = f"take {entry.path.parent} out of KILN_SHARED, or verify it where it is written"
+            message = f"its result was damaged: {self._damage[0]}{more}"
+            raise KilnError(message, where=f"{self.id}, {entry.root}", hint=hint)
         return entry
 
     def build(self) -> None:
@@ -113,7 +117,7 @@ class Target(ABC):
             inputs = self.inputs()
             assert key(inputs), f"{self.id} was asked for before its dependencies"
             self._entry = self._make(inputs)
-            self._sound = True
+            self._damage = []
 
     def _make(self, inputs: dict[str, Any]) -> Entry:
         return self.store.build(self.name, self.version, inputs, self.fill, file_mode=self.file_mode)
