@@ -1,6 +1,6 @@
 """Boards: what ``configs/<board>.toml`` chooses, checked key by key, and the files that ``board/<board>/`` brings."""
 
-import os
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +17,38 @@ from kiln.recipe.load import Recipe
 from kiln.vm.qemu import Machine
 
 _WORDS = {str: "a string", int: "a whole number", list: "a list of strings", dict: "a table"}
+_INTERFACE = re.compile(r"[A-Za-z][\w.-]{0,14}")
+
+# What a board chooses by one word.
+_CHOICES = {
+    "network": ("kernel", "dhcp", "static", "none"),
+    "sshd": ("none", "openssh", "dropbear"),
+    "loader": ("syslinux", "none"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """The addresses of a network interface that the board itself gives: ``address`` is like 10.0.2.15/24."""
+
+    name: str
+    address: str
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _INTERFACE.fullmatch(self.name):
+            raise KilnError(f"{self.name!r} is no name of an interface", hint="such as eth0")
+        try:
+            if "/" not in self.address:
+                raise ValueError(f"{self.address!r} does not say how long its network part is")
+            network = ipaddress.IPv4Interface(self.address).network
+            if self.gateway and ipaddress.IPv4Address(self.gateway) not in network:
+                raise ValueError(f"the gateway {self.gateway} is not in the network {network}")
+            for server in self.dns:
+                ipaddress.IPv4Address(server)
+        except ValueError as error:
+            raise KilnError(str(error), hint='such as address = "10.0.2.15/24", gateway = "10.0.2.2"') from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +66,12 @@ class Board:
     kconfig: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     users: tuple[User, ...] = ()
+    groups: Mapping[str, int] = field(default_factory=dict)
+    private_keys: tuple[str, ...] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
+    network: str = "kernel"
+    interfaces: tuple[Interface, ...] = ()
+    loader: str = "syslinux"
     root_size: int | None = None
     machine: Machine = field(default_factory=Machine)
 
@@ -78,49 +115,80 @@ def names(root: Path) -> list[str]:
 
 def load(root: Path, name: str, recipes: Mapping[str, Recipe]) -> Board:
     """The board of that name. Raises KilnError with file, line and key for the first mistake."""
-    file = root / "configs" / f"{name}.toml"
     if name not in names(root):
         raise KilnError(f"there is no board {name!r}", where="BOARD", hint=nearest(name, names(root)))
-    text = file.read_text()
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise KilnError(str(error), where=os.path.relpath(file, root)) from error
-    return _Reader(file=os.path.relpath(file, root), text=text).board(root, name, table, recipes)
+    reader = _Reader(root)
+    return reader.board(name, reader.table(f"configs/{name}.toml"), recipes)
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Reader:
-    file: str
-    text: str
+    """Reads a board's file and those that it includes; remembers their texts, to say where a mistake is."""
 
-    def board(self, root: Path, name: str, table: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> Board:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._texts: dict[str, str] = {}
+
+    def table(self, file: str) -> dict[str, Any]:
+        """What a file says, over what those that it includes say."""
+        self._texts[file] = (self._root / file).read_text()
+        try:
+            own = tomllib.loads(self._texts[file])
+        except tomllib.TOMLDecodeError as error:
+            raise KilnError(str(error), where=file) from error
+        included = own.pop("include", [])
+        self._check((), {"include": included}, {"include": list})
+        table: dict[str, Any] = {}
+        known = [path.stem for path in (self._root / "configs/common").glob("*.toml")]
+        for name in included:
+            if name not in known:
+                raise self._error(("include",), f"there is no file configs/common/{name}.toml", nearest(name, known))
+            if (more := f"configs/common/{name}.toml") in self._texts:
+                raise self._error(("include",), f"{more} is included twice")
+            table = _merged(table, self.table(more))
+        return _merged(table, own)
+
+    def board(self, name: str, table: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> Board:
         known = {
             "summary": str, "arch": str, "packages": list, "hostname": str, "cmdline": str, "root_size": str,
-            "versions": dict, "kconfig": dict, "options": dict, "users": dict, "owners": dict, "qemu": dict,
-        }  # fmt: skip
+            "versions": dict, "kconfig": dict, "options": dict, "users": dict, "groups": dict, "owners": dict,
+            "private_keys": list, "interfaces": dict, "qemu": dict,
+        } | dict.fromkeys(_CHOICES, str)  # fmt: skip
         self._check((), table, known, required=("summary", "arch", "packages"))
-        for key, kind in {"versions": str, "owners": str, "kconfig": list, "options": dict}.items():
+        for key, kind in {"versions": str, "owners": str, "kconfig": list, "options": dict, "groups": int}.items():
             self._check((key,), table.get(key, {}), dict.fromkeys(table.get(key, {}), kind))
         for key in ("hostname", "cmdline"):
             if not table.get(key, "").isprintable():
                 raise self._error((key,), "a line break or control character in it")
+        for key, choices in _CHOICES.items():
+            if table.get(key, choices[0]) not in choices:
+                raise self._error((key,), f"{table[key]!r} is not a choice", nearest(table[key], choices))
+        sshd = table.get("sshd", "none")
         board = Board(
             name=name,
-            root=root,
+            root=self._root,
             summary=table["summary"],
             arch=self._guard(("arch",), lambda: arch.find(table["arch"])),
-            packages=tuple(table["packages"]),
+            packages=(*table["packages"], *([] if sshd == "none" else [sshd])),
             hostname=table.get("hostname", name),
             cmdline=table.get("cmdline", ""),
             versions=table.get("versions", {}),
             kconfig={key: tuple(value) for key, value in table.get("kconfig", {}).items()},
             options=table.get("options", {}),
             users=self._users(table.get("users", {})),
+            groups=table.get("groups", {}),
+            private_keys=tuple(table.get("private_keys", ())),
             owners=table.get("owners", {}),
+            network=table.get("network", "kernel"),
+            interfaces=self._interfaces(table.get("interfaces", {})),
+            loader=table.get("loader", "syslinux" if table["arch"] == "x86_64" else "none"),
             root_size=self._size(("root_size",), table["root_size"]) if "root_size" in table else None,
             machine=self._machine(table.get("qemu", {}), table["arch"]),
         )
+        if board.loader == "syslinux" and board.arch.name != "x86_64":
+            raise self._error(("loader",), f"syslinux starts PCs, not {board.arch.name}", 'loader = "none"')
+        if (board.network == "static") != bool(board.interfaces):
+            hint = 'such as [interfaces.eth0] with address = "10.0.2.15/24"'
+            raise self._error(("network",), 'network = "static" and [interfaces] go together', hint)
         self._packages(board, recipes)
         return replace(board, options=self._options(board, recipes))
 
@@ -157,18 +225,41 @@ class _Reader:
     def _users(self, table: Mapping[str, Any]) -> tuple[User, ...]:
         kinds = {"uid": int, "gid": int, "home": str, "shell": str, "comment": str, "password": str, "groups": list}
         users = []
-        for name, chosen in ({"root": {"uid": 0, "gid": 0, "home": "/root"}} | dict(table)).items():
+        for name, chosen in ({"root": {"uid": 0, "home": "/root"}} | dict(table)).items():
+            place = ("users", name)
             if not isinstance(chosen, dict):
-                raise self._error(("users", name), f"expected a table, found {chosen!r}")
-            self._check(("users", name), chosen, kinds, required=("uid", "gid"))
-            make = partial(User, name=name, **_with_tuples(chosen))
-            users.append(self._guard(("users", name), make))
+                raise self._error(place, f"expected a table, found {chosen!r}")
+            self._check(place, chosen, kinds | {"authorized_keys": str}, required=("uid",))
+            fields = {"gid": chosen["uid"]} | _with_tuples(chosen)
+            if "authorized_keys" in chosen:
+                fields["authorized_keys"] = self._public_keys((*place, "authorized_keys"), chosen["authorized_keys"])
+            users.append(self._guard(place, partial(User, name=name, **fields)))
         return tuple(users)
+
+    def _public_keys(self, place: tuple[str, ...], file: str) -> str:
+        """The text of a file with public keys; ``file`` is relative to the project."""
+        try:
+            return (self._root / Path(file).expanduser()).read_text()
+        except (OSError, ValueError) as error:
+            hint = "name a file with public keys, such as board/<board>/authorized_keys"
+            raise self._error(place, f"cannot read {file}: {error}", hint) from error
+
+    def _interfaces(self, table: Mapping[str, Any]) -> tuple[Interface, ...]:
+        interfaces = []
+        for name, chosen in table.items():
+            place = ("interfaces", name)
+            if not isinstance(chosen, dict):
+                raise self._error(place, f"expected a table, found {chosen!r}")
+            self._check(place, chosen, {"address": str, "gateway": str, "dns": list}, required=("address",))
+            interfaces.append(self._guard(place, partial(Interface, name=name, **_with_tuples(chosen))))
+        return tuple(interfaces)
 
     def _machine(self, table: Mapping[str, Any], arch_name: str) -> Machine:
         kinds = {item.name: type(item.default) for item in fields(Machine) if item.name != "arch"}
         self._check(("qemu",), table, {name: list if kind is tuple else kind for name, kind in kinds.items()})
-        return Machine(arch=arch_name, **_with_tuples(table))
+        cpu = {"cpu": self._guard(("arch",), lambda: arch.find(arch_name)).cpu}
+        machine: Machine = self._guard(("qemu",), lambda: Machine(arch=arch_name, **cpu | _with_tuples(table)))
+        return machine
 
     def _size(self, place: tuple[str, ...], text: str) -> int:
         match = re.fullmatch(r"([1-9][0-9]*)([KMG])", text)
@@ -200,28 +291,41 @@ class _Reader:
             raise self._error(place, error.message, error.hint) from error
 
     def _error(self, place: tuple[str, ...], message: str, hint: str | None = None) -> KilnError:
-        where = f"{self.file}:{self._line(place)}" + (f", {'.'.join(place)}" if place else "")
+        # The file that says the most of it, and the board's own before those that it includes.
+        found = [(*_line(text, place), file) for file, text in self._texts.items()]
+        _, line, file = max(found, key=lambda item: item[0])
+        where = f"{file}:{line}" + (f", {'.'.join(place)}" if place else "")
         return KilnError(message, where=where, hint=hint)
 
-    def _line(self, place: tuple[str, ...]) -> int:
-        """The line of a key: in its own table, or as a dotted key or table header."""
-        table: tuple[str, ...] = ()
-        best = 1
-        for number, line in enumerate(self.text.splitlines(), 1):
-            header = re.match(r"\s*\[+([^\]]+)\]+", line)
-            key = re.match(r"\s*([\w.\"'/-]+)\s*=", line)
-            if header:
-                table = _keys(header[1])
-                here = table
-            elif key:
-                here = (*table, *_keys(key[1]))
-            else:
-                continue
-            if here == place:
-                return number
-            if here == place[: len(here)]:
-                best = number
-        return best
+
+def _line(text: str, place: tuple[str, ...]) -> tuple[int, int]:
+    """How many words of a key are found, and the line: in its own table, or as a dotted key or table header."""
+    table: tuple[str, ...] = ()
+    depth, best = 0, 1
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[+([^\]]+)\]+", line)
+        key = re.match(r"\s*([\w.\"'/-]+)\s*=", line)
+        if header:
+            table = _keys(header[1])
+            here = table
+        elif key:
+            here = (*table, *_keys(key[1]))
+        else:
+            continue
+        if here == place:
+            return len(place), number
+        if here == place[: len(here)]:
+            depth, best = len(here), number
+    return depth, best
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one; where both have a value that is no table, that of ``above``."""
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
 
 
 def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import gc
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -11,12 +12,14 @@ from doit.cmd_info import Info as DoitInfo
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand
 
-from kiln import process
+from kiln import board, process
 from kiln.errors import KilnError, nearest
 from kiln.report.plan import plan
 from kiln.tasks import Fresh
 
 _INTERRUPTED = 130
+# What BOARD= says for every board, one after the other.
+_EVERY = "all"
 
 
 class Run(DoitRun):  # type: ignore[misc]
@@ -25,9 +28,11 @@ class Run(DoitRun):  # type: ignore[misc]
     doc_purpose = "run tasks"
 
     def execute(self, params: Any, args: list[str]) -> int:
-        gc.disable()  # tasks and targets live to the end, and looking for garbage among thousands takes seconds
+        if doit_cmd.get_var("BOARD") == _EVERY:
+            return _each_board()
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
+        gc.disable()  # tasks and targets live to the end, and looking for garbage among thousands takes seconds
         Fresh.asked = args
         try:
             result: int = super().execute(params, args)
@@ -86,6 +91,21 @@ class Info(DoitInfo):  # type: ignore[misc]
         for target in targets:
             print("\n".join(plan(target)))
         return 0 if all(target.entry() for target in targets) else 1
+
+
+def _each_board() -> int:
+    """The same command for every board, one after the other; the status of the last one that failed."""
+    failed = 0
+    for name in board.names(Path.cwd()):
+        words = [f"BOARD={name}" if word == f"BOARD={_EVERY}" else word for word in sys.argv[1:]]
+        print(f"== {name}", flush=True)
+        child = process.start([sys.executable, "-m", "doit", *words], stdin=None)
+        for number in (signal.SIGTERM, signal.SIGINT):  # it ends what it started, and says so
+            signal.signal(number, lambda *_, child=child: child.terminate())
+        failed = child.wait() or failed
+        if failed == _INTERRUPTED:
+            break
+    return failed
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

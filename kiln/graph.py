@@ -9,6 +9,7 @@ from kiln import board as boards
 from kiln import digest
 from kiln.board import Board
 from kiln.errors import KilnError, nearest
+from kiln.image.licenses import Licenses
 from kiln.image.targets import Archive, Disk, Ext4, Image, Rootfs
 from kiln.jobs import Jobserver
 from kiln.recipe import load as recipe_load
@@ -104,15 +105,32 @@ class Graph:
         """The packages of the image: those that the board names, and what they need at run time."""
         return sorted(self._closure(self.board.packages, lambda name: self.recipes[name].package.runtime))
 
+    @property
+    def vm(self) -> str:
+        """The set of tools that has the board's QEMU."""
+        return f"vm-{self.board.arch.name}"
+
+    @property
+    def roads(self) -> tuple[str, ...]:
+        """The ways by which the board boots; without a boot loader QEMU starts its kernel."""
+        return ("cpio", "ext4") if self.board.loader == "none" else ("cpio", "ext4", "disk")
+
     @cached_property
     def image(self) -> Image:
         names, kernel = self.runtime(), self.result(KERNEL)
-        modes = {name: dict(self.recipes[name].package.modes) for name in names}
-        rootfs = Rootfs(self.board, [self.result(name) for name in names], modes, self.store)
+        packages = [self.recipes[name].package for name in names]
+        stages = [self.result(name) for name in names]
+        rootfs = Rootfs(self.board, packages, stages, self.store)
         ext4 = Ext4(rootfs, self.tools)
-        archives = (Archive("cpio", rootfs, self.tools), Archive("tar", rootfs, self.tools))
-        disk = Disk(ext4, kernel, self.tools)
-        return Image(rootfs, kernel, (*archives, ext4), disk, self.settings.output)
+        parts = (Archive("cpio", rootfs, self.tools), Archive("tar", rootfs, self.tools), ext4)
+        disk = Disk(ext4, kernel, self.tools) if self.board.loader == "syslinux" else None
+        licenses = Licenses(self.board, self._shipped([*stages, kernel]), self.recipes, self.store)
+        return Image(rootfs, kernel, licenses, parts, disk, self.settings.output)
+
+    def _shipped(self, stages: Iterable[Stage]) -> list[Stage]:
+        """Those stages, and all that is compiled into them."""
+        found = {stage.id: stage for own in stages for stage in (own, *own.sysroot())}
+        return [stage for _, stage in sorted(found.items())]
 
     @cached_property
     def targets(self) -> list[Target]:
@@ -141,7 +159,8 @@ class Graph:
             hint = "it is what others are compiled with: libc=False"
             raise KilnError("cannot be compiled with itself", where=self._file(package.name), hint=hint)
         more = ((_TOOLCHAIN,), _LIBC) if package.libc else ((), ())
-        return {*package.tools, *more[0]}, {*package.libs, *more[1]}
+        libs = package.libs_for(self.board.options.get(package.name, {}))
+        return {*package.tools, *more[0]}, {*libs, *more[1]}
 
     def _make_stages(self, recipe: Recipe, used: Sequence[Stage], libs: Sequence[Stage]) -> dict[str, Stage]:
         package = recipe.package
@@ -183,6 +202,9 @@ class Graph:
                 function(step, self.board)
             except Exception as error:
                 raise recipe_load.failure(error, recipe.folder) from error
+        if phase == "install":
+            for file in recipe.package.license_files:
+                step.license(recipe.package.name, file)
         return step
 
     def _closure(self, names: Iterable[str], needs: Callable[[str], Iterable[str]]) -> set[str]:

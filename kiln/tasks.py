@@ -29,7 +29,7 @@ DEFAULT_BOARD = "qemu-x86_64"
 
 # Every NAME=value that a command line may hold.
 VARIABLES = {
-    "BOARD": "the board to build for, one of configs/",
+    "BOARD": "the board to build for, one of configs/, or all of them",
     "BOOT": "what `doit qemu` boots: cpio (the default), ext4 or disk",
     "APPEND": "kernel parameters that `doit qemu` adds",
     "DEV": "a package that is built from the working tree SRC; `doit dev` sets it",
@@ -105,6 +105,9 @@ def task_kiln() -> Iterator[dict[str, Any]]:
     try:
         variables = _variables()
         graph = Graph.load(Settings.read(Path.cwd()), variables["BOARD"] or DEFAULT_BOARD, _trees(variables))
+        if variables["BOOT"] not in (None, *graph.roads):
+            hint = nearest(str(variables["BOOT"]), graph.roads)
+            raise KilnError(f"cannot boot {graph.board.name} by {variables['BOOT']!r}", where="BOOT", hint=hint)
         yield from _target_tasks(graph)
         yield from _verb_tasks(graph, variables)
     except KilnError as error:
@@ -116,8 +119,6 @@ def _variables() -> dict[str, str | None]:
     for name in given:
         if name not in VARIABLES:
             raise KilnError(f"there is no variable {name!r}", hint=nearest(name, VARIABLES))
-    if given.get("BOOT", "cpio") not in verbs.ROADS:
-        raise KilnError(f"cannot boot by {given['BOOT']!r}", where="BOOT", hint=nearest(given["BOOT"], verbs.ROADS))
     return {name: given.get(name) for name in VARIABLES}
 
 
@@ -158,7 +159,7 @@ def _group_doc(graph: Graph, name: str) -> str:
 
 
 def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict[str, Any]]:
-    image = [graph.image.id] if own_program(graph.board.arch.name) else [graph.image.id, "tools:vm"]
+    image = [graph.image.id] if own_program(graph.board.arch.name) else [graph.image.id, f"tools:{graph.vm}"]
     boot, append = variables["BOOT"], variables["APPEND"] or ""
 
     def task(
@@ -169,13 +170,17 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
 
     yield task(
         "qemu", lambda: verbs.qemu(graph, boot or "cpio", append),
-        f"boot {graph.board.name} here (BOOT=cpio, ext4 or disk; APPEND='kernel parameters')",
+        f"boot {graph.board.name} here (BOOT={', '.join(graph.roads)}; APPEND='kernel parameters')",
         interactive=True, task_dep=image,
     )  # fmt: skip
     yield {"basename": "test", "name": None, "doc": f"boot {graph.board.name} by every road and check it from inside"}
-    for road in verbs.ROADS:
+    for road in graph.roads:
         tested = task("test", lambda road=road: verbs.test(graph, road), f"boot by {road} and check", task_dep=image)
         yield tested | {"name": road}
+    yield task(
+        "diagnose", lambda *places: verbs.diagnose(graph, *places),
+        "say what went wrong in a boot: LOG, - for standard input, or the newest log of the board", pos_arg="log",
+    )  # fmt: skip
     yield task("doctor", lambda: verbs.doctor(graph), "check this machine, and say what to do about each finding")
     yield task(
         "shell", lambda *names: verbs.shell(graph, *names),
@@ -202,6 +207,17 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         "build packages (all and the images, if none is named) again elsewhere, and compare",
         interactive=True, pos_arg="packages",
     )  # fmt: skip
+    yield task(
+        "new-package", lambda *words: verbs.new_package(graph, _taken(graph, variables), *words),
+        "write the first recipe of a package: NAME, and a URL, archive, git URL#TAG or Debian source file",
+        interactive=True, pos_arg="words",
+    )  # fmt: skip
+    told = {"name": "dry", "long": "dry-run", "type": bool, "default": False, "help": "only say what would be written"}
+    yield task(
+        "track", lambda *words, dry: verbs.track(graph, *words, dry=dry),
+        "look for newer versions of all packages, or write the pins of one's newest into its recipe",
+        interactive=True, params=[told], pos_arg="words",
+    )  # fmt: skip
     yield task("tools:lock", lambda: verbs.lock(graph), "pin the tools anew, with apt's solver")
     for name, recipe in graph.recipes.items():
         if isinstance(recipe.package, Kconfig):
@@ -211,3 +227,10 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
                 f"edit the configuration of {name}, and keep the difference in board/{graph.board.name}/{name}/",
                 interactive=True, task_dep=[configure.id],
             )  # fmt: skip
+
+
+def _taken(graph: Graph, variables: dict[str, str | None]) -> set[str]:
+    """The words behind ``doit`` that mean something already."""
+    tasks = (*_target_tasks(graph), *_verb_tasks(graph, variables))
+    commands = {command.get_name() for command in doit_cmd.DoitMain.DOIT_CMDS}
+    return {task["basename"].partition(":")[0] for task in tasks} | commands | {"dev"}

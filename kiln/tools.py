@@ -43,6 +43,8 @@ APT::Architectures "amd64";
 _MERGED = ("bin", "lib", "lib64", "sbin")
 _DOWNLOADS = 8
 _UNPACKERS = 2
+# The sets that no result is made with.
+_ASKED_FOR = ("vm-", "clients")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ class ToolsTree(Target):
         self.name = f"tools-{name}"
         self.doc = f"the tools of the {name} sandbox, from pinned Debian packages"
         # No result is made from the machine's tools: whoever runs a machine asks for them.
-        self.lazy = name != "vm"
+        self.lazy = not name.startswith(_ASKED_FOR)
         self._set = name
         self._tools = tools
         self._settings = settings

@@ -5,16 +5,19 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from kiln import gc as collector
 from kiln import kconfig, process
-from kiln.errors import KilnError
+from kiln.errors import KilnError, nearest
 from kiln.graph import KERNEL, Graph
 from kiln.image.targets import kernel_image
+from kiln.recipe import skeleton
+from kiln.recipe import track as tracking
 from kiln.recipe.package import Kconfig
 from kiln.report import diff as comparison
 from kiln.report import doctor as health
@@ -23,9 +26,10 @@ from kiln.report.why import why as explain
 from kiln.store import Work
 from kiln.target import Target
 from kiln.vm.check import boot_and_check
-from kiln.vm.qemu import Boot, command, find_program, kvm_works
-
-ROADS = ("cpio", "ext4", "disk")
+from kiln.vm.diagnose import diagnose as find_out
+from kiln.vm.diagnose import read, render, started
+from kiln.vm.qemu import Boot, command, find_program, kvm_works, with_free_ports
+from kiln.vm.setup import Setup
 
 
 def qemu(graph: Graph, road: str, append: str) -> None:
@@ -33,8 +37,11 @@ def qemu(graph: Graph, road: str, append: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, append, Path(scratch))
         program, kvm = _program(graph)
-        argv = command(graph.board.machine, boot, program=program, kvm=kvm, interactive=True)
+        machine = with_free_ports(graph.board.machine)
+        argv = command(machine, boot, program=program, kvm=kvm, interactive=True)
         print(shlex.join(argv), flush=True)
+        for host, _, guest in (pair.partition(":") for pair in machine.forward):
+            print(f"port {guest} of the guest is 127.0.0.1:{host} here", flush=True)
         graph.store.release()
         process.run(argv, interactive=True)
 
@@ -45,7 +52,7 @@ def test(graph: Graph, road: str) -> None:
     with graph.jobserver.slot(), tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, "", Path(scratch))
         program, kvm = _program(graph)
-        found = boot_and_check(graph.board.machine, boot, program=program, kvm=kvm, log=log)
+        found = boot_and_check(graph.board.machine, boot, program=program, kvm=kvm, log=log, setup=Setup.of(graph))
     place = os.path.relpath(log, graph.settings.root)
     if not found.ok:
         hint = f"{found.hint}\n  " if found.hint else ""
@@ -53,8 +60,37 @@ def test(graph: Graph, road: str) -> None:
     print(f"ok      {graph.board.name} by {road}: {found.reason}  {place}", flush=True)
 
 
+def diagnose(graph: Graph, *places: str) -> None:
+    """Say what went wrong in a boot: from its log, standard input (-), or the newest boot test of the board."""
+    if len(places) > 1:
+        raise KilnError("name one log", hint="doit diagnose LOG")
+    try:
+        text = sys.stdin.read() if places == ("-",) else _log(graph, *places).read_text(errors="replace")
+    except OSError as error:
+        raise KilnError(f"cannot read the log: {error.strerror}", where=error.filename) from error
+    log = read(text)
+    findings = find_out(log, Setup.of(graph))
+    print("\n".join(render(log, findings)), flush=True)
+    wrong = sum(finding.level != "note" for finding in findings)
+    if wrong:
+        raise KilnError(f"{wrong} thing{'s' * (wrong > 1)} went wrong in this boot")
+    if not started(log) and any("Linux version" in line for _, line in log):
+        raise KilnError("this boot stopped before its first program", hint="its last lines are above")
+
+
+def _log(graph: Graph, *places: str) -> Path:
+    logs = [Path(place) for place in places] or sorted(
+        (graph.image.output / "boot").glob("*.log"), key=lambda path: path.stat().st_mtime
+    )
+    if not logs:
+        raise KilnError(f"there is no log of a boot of {graph.board.name} yet", hint="doit test, or doit diagnose LOG")
+    if not places:
+        print(os.path.relpath(logs[-1], graph.settings.root), flush=True)
+    return logs[-1]
+
+
 def _program(graph: Graph) -> tuple[Sequence[str], bool]:
-    entry = graph.tools["vm"].entry()
+    entry = graph.tools[graph.vm].entry()
     program = find_program(graph.board.arch.name, entry.root if entry else None)
     accel = graph.settings.accel
     return program, accel == "kvm" if accel else kvm_works(graph.board.machine, program)
@@ -68,8 +104,9 @@ def _boot(graph: Graph, road: str, append: str, scratch: Path) -> Boot:
         return Boot(kernel=kernel, initrd=files["rootfs.cpio.zst"], cmdline=cmdline)
     if road == "ext4":
         return Boot(kernel=kernel, drive=files["rootfs.ext4"], cmdline=f"{cmdline} root=/dev/vda rootwait")
-    disk = files["disk.img"]
-    return Boot(drive=graph.image.disk.copy_with(append, scratch) if append else disk)
+    disk = graph.image.disk
+    assert disk
+    return Boot(drive=disk.copy_with(append, scratch) if append else files["disk.img"])
 
 
 def doctor(graph: Graph) -> None:
@@ -134,6 +171,43 @@ def store(graph: Graph) -> None:
     for place in (graph.store.path, graph.store.local.path):
         if place.exists():
             print("\n".join(usage.render(usage.measure(place))))
+
+
+def new_package(graph: Graph, taken: Collection[str], *words: str) -> None:
+    """Write the first recipe of a package, with its pins filled in."""
+    if len(words) not in (2, 3):
+        raise KilnError("say what it is called and where it is", hint="doit new-package NAME URL-OR-FILE [VERSION]")
+    name, address, *version = words
+    if name in taken and name not in graph.recipes:
+        hint = f"take another name, such as {name}-program"
+        raise KilnError(f"`doit {name}` means something else already", where="NAME", hint=hint)
+    with _scratch(graph, f"new-{name}") as scratch:
+        lines = skeleton.create(name, address, "".join(version) or None, settings=graph.settings, scratch=scratch)
+    print("\n".join(lines))
+
+
+def track(graph: Graph, *words: str, dry: bool) -> None:
+    """Look for newer versions of all packages, or write that of one, of a series such as 6.1, into its recipe."""
+    names = [word for word in words if word != "--dry-run"]
+    if len(names) > 2 or any(name.startswith("-") for name in names):
+        raise KilnError("name one package", hint="doit track [--dry-run] [PACKAGE [SERIES]]")
+    if names and names[0] not in graph.recipes:
+        raise KilnError(f"there is no package {names[0]!r}", hint=nearest(names[0], graph.recipes))
+    with _scratch(graph, "track") as scratch:
+        lines = tracking.report(graph.recipes, graph.settings)
+        if names:
+            series, dry = "".join(names[1:]), dry or len(names) < len(words)
+            lines = tracking.update(names[0], graph.recipes, graph.settings, scratch, series=series, dry=dry)
+        for line in lines:
+            print(line, flush=True)
+
+
+@contextmanager
+def _scratch(graph: Graph, name: str) -> Iterator[Path]:
+    """An empty folder that the next run removes where this one is killed."""
+    with graph.store.hold(Work(path=graph.store.path / "work" / name)) as work:
+        work.clear()
+        yield work.path
 
 
 def clean(target: Target) -> None:

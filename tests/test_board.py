@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kiln import board
-from kiln.board import Board
+from kiln.board import Board, Interface
 from kiln.errors import KilnError
 from kiln.image.accounts import User
 from kiln.recipe.load import load
@@ -96,6 +96,74 @@ def test_little_must_be_said(project: Project) -> None:
     assert plain.files == project.root / "board/test"
 
 
+NETWORK = """
+network = "static"
+sshd = "dropbear"
+loader = "none"
+private_keys = ["etc/key"]
+groups = {tty = 5}
+interfaces.eth0 = {address = "10.0.2.15/24", gateway = "10.0.2.2", dns = ["10.0.2.3"]}
+"""
+
+
+def test_a_board_on_a_network(project: Project) -> None:
+    project.recipe("dropbear")
+    found = read(project, FULL.replace("\n[versions]", NETWORK + "\n[versions]"))
+    assert found.packages == ("tiny", "dropbear")
+    assert (found.network, found.loader, found.private_keys, found.groups) == (
+        "static",
+        "none",
+        ("etc/key",),
+        {"tty": 5},
+    )
+    assert found.interfaces == (Interface(name="eth0", address="10.0.2.15/24", gateway="10.0.2.2", dns=("10.0.2.3",)),)
+
+
+def test_the_keys_of_a_user_are_read_from_a_file(project: Project) -> None:
+    project.file("board/test/kim.pub", "ssh-ed25519 AAAAC3Nz kim\n")
+    keys = 'authorized_keys = "board/test/kim.pub"'
+    found = read(project, FULL.replace('groups = ["video"]', keys))
+    assert {user.name: user.authorized_keys for user in found.users} == {
+        "root": "",
+        "kim": "ssh-ed25519 AAAAC3Nz kim\n",
+    }
+    project.file("board/test/kim.pub", "-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(KilnError, match=r"configs/test.toml:22, users.kim: authorized_keys: this is no public key"):
+        read(project, FULL.replace('groups = ["video"]', keys))
+
+
+def test_another_processor_has_another_cpu_and_no_syslinux(project: Project) -> None:
+    found = read(project, FULL.replace("x86_64", "aarch64"))
+    assert (found.machine.cpu, found.loader, found.triple) == ("cortex-a72", "none", "aarch64-linux-musl")
+    with pytest.raises(KilnError, match=r"configs/test.toml:4, loader: syslinux starts PCs, not aarch64"):
+        read(project, FULL.replace("x86_64", "aarch64").replace("hostname", 'loader = "syslinux"\nhostname'))
+
+
+def test_what_is_included_lies_below_the_boards_own(project: Project) -> None:
+    project.file("configs/common/node.toml", 'include = ["base"]\nhostname = "node"\n[users.kim]\nshell = "/bin/x"\n')
+    project.file("configs/common/base.toml", 'hostname = "base"\ncmdline = "quiet"\npackages = []\n')
+    found = read(project, 'include = ["node"]\n' + FULL.replace('cmdline = "console=ttyS0"\n', ""))
+    assert (found.hostname, found.cmdline, found.packages) == ("tiny-host", "quiet", ("tiny",))
+    assert [(user.name, user.home, user.shell) for user in found.users if user.name == "kim"] == [
+        ("kim", "/home/kim", "/bin/x")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hostnam = 'x'", "configs/common/node.toml:1, hostnam: unknown key"),
+        ("[users.kim]\nshell = 1", "configs/common/node.toml:2, users.kim.shell: expected a string"),
+        ("hostname = ", "configs/common/node.toml: Invalid value"),
+        ('include = ["node"]', "configs/.*, include: configs/common/node.toml is included twice"),
+    ],
+)
+def test_a_mistake_in_what_is_included_is_told_where_it_is(project: Project, text: str, message: str) -> None:
+    project.file("configs/common/node.toml", text)
+    with pytest.raises(KilnError, match=f"^{message}"):
+        read(project, 'include = ["node"]\n' + FULL)
+
+
 def test_the_board_that_is_not_there(project: Project) -> None:
     project.board(packages=[], name="qemu-x86_64")
     with pytest.raises(KilnError, match=r"^BOARD: there is no board 'qemu-x86'\n  did you mean qemu-x86_64"):
@@ -130,13 +198,38 @@ def test_a_name_cannot_lead_out_of_the_folder(project: Project) -> None:
         ("fast = true", 'level = "hi"', "configs/test.toml:15, options.tiny.level: 'hi' is not a choice\n.*high"),
         ("uid = 1000", 'uid = "kim"', "configs/test.toml:23, users.kim.uid: expected a whole number, found 'kim'"),
         ("uid = 1000", "uid = true", "configs/test.toml:23, users.kim.uid: expected a whole number, found True"),
-        ("gid = 1000\n", "", "configs/test.toml:22, users.kim: the key 'gid' is missing"),
+        ("uid = 1000\n", "", "configs/test.toml:22, users.kim: the key 'uid' is missing"),
+        ("gid = 1000", 'authorized_keys = "no"', "configs/test.toml:24, users.kim.authorized_keys: cannot read no: "),
+        ("[owners]", "[groups]\ntty = 'five'\n[owners]", "configs/test.toml:29, groups.tty: expected a whole number"),
         ('groups = ["video"]', 'shel = "/bin/sh"', "configs/test.toml:26, users.kim.shel: unknown key.*\n.*shell"),
         ('home = "/home/kim"', 'home = "kim"', "configs/test.toml:22, users.kim: home 'kim' is not an absolute path"),
         ("memory = 512", 'memory = "512M"', "configs/test.toml:32, qemu.memory: expected a whole number"),
         ("memory = 512", "memroy = 512", "configs/test.toml:32, qemu.memroy: unknown key 'memroy'\n.*memory"),
         ('["virtio-gpu"]', '"gpu"', "configs/test.toml:33, qemu.devices: expected a list of strings"),
+        ('["virtio-gpu"]', '[]\nbus = "isa"', "configs/test.toml:31, qemu: there is no bus 'isa'\n  known: mmio, pci"),
+        ('["virtio-gpu"]', '[]\nforward = ["22"]', "configs/test.toml:31, qemu: '22' is no pair of ports"),
+        ('["virtio-gpu"]', '[]\nforward = ["0:22"]', "configs/test.toml:31, qemu: '0:22' is no pair of ports"),
         ("[owners]", "[[owners]]", "configs/test.toml:28, owners: expected a table"),
+        ("hostname =", 'sshd = "opensh"\nhostname =', "configs/test.toml:4, sshd: 'opensh' is not a choice\n.*openssh"),
+        ("hostname =", 'loader = "grub"\nhostname =', "configs/test.toml:4, loader: 'grub' is not a choice"),
+        ("hostname =", 'network = "wifi"\nhostname =', "configs/test.toml:4, network: 'wifi' is not a choice"),
+        ("hostname =", 'network = "static"\nhostname =', "configs/test.toml:4, network: .* go together"),
+        (
+            "[owners]",
+            '[interfaces.eth0]\naddress = "10.0.2.15"\n[owners]',
+            "configs/test.toml:28, interfaces.eth0: '10.0.2.15' does not say how long",
+        ),
+        (
+            "[owners]",
+            '[interfaces.eth0]\naddress = "10.0.2.15/24"\ngateway = "10.0.3.1"\n[owners]',
+            "configs/test.toml:28, interfaces.eth0: the gateway 10.0.3.1 is not in the network 10.0.2.0/24",
+        ),
+        (
+            "[owners]",
+            '[interfaces.eth0]\naddress = "10.0.2.15/24"\ndns = ["ten"]\n[owners]',
+            "configs/test.toml:28, interfaces.eth0: .*'ten'",
+        ),
+        ("hostname =", 'include = ["nod"]\nhostname =', "configs/test.toml:4, include: there is no .*/nod.toml\n"),
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_key(project: Project, old: str, new: str, message: str) -> None:

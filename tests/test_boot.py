@@ -41,14 +41,26 @@ def image() -> str:
 def test_the_images_are_there_and_their_checksums_hold() -> None:
     rows = [line.split("  ") for line in (OUTPUT / "SHA256SUMS").read_text().splitlines()]
     listed = {name: expected for expected, name in rows}
-    assert set(listed) == {"bzImage", "disk.img", "manifest.json", "rootfs.cpio.zst", "rootfs.ext4", "rootfs.tar.zst"}
+    assert set(listed) == {
+        "bzImage", "disk.img", "licenses.txt", "manifest.json", "rootfs.cpio.zst", "rootfs.ext4", "rootfs.tar.zst",
+    }  # fmt: skip
     for name, expected in listed.items():
         assert hashlib.sha256((OUTPUT / name).read_bytes()).hexdigest() == expected
 
 
 def test_the_images_are_small() -> None:
     assert (OUTPUT / "bzImage").stat().st_size <= 3_000_000
-    assert (OUTPUT / "rootfs.cpio.zst").stat().st_size <= 2_000_000
+    assert (OUTPUT / "rootfs.cpio.zst").stat().st_size <= 5_000_000
+
+
+def test_the_licenses_of_all_that_is_in_the_image_are_beside_it_and_not_in_it() -> None:
+    text = (OUTPUT / "licenses.txt").read_text()
+    shipped = {row["package"] for row in json.loads((OUTPUT / "manifest.json").read_text())}
+    for package in (shipped - {"board", "users"}) | {"linux", "musl", "openssl", "zlib"}:
+        assert re.search(rf"(?m)^{package} \S+: \S", text)
+    for words in ("GNU GENERAL PUBLIC LICENSE", "Apache License", "Jean-loup Gailly", "Tatu Ylonen"):
+        assert words in text
+    assert "usr/share/licenses" not in (OUTPUT / "manifest.json").read_text()
 
 
 def test_a_second_run_builds_nothing() -> None:

@@ -38,8 +38,9 @@ def archive(tmp_path: Path) -> bytes:
 def test_every_node_is_there_with_its_mode_owner_and_bytes(archive: bytes) -> None:
     manifest = sample()
     records = read(archive)
-    assert [name for name, _, _ in records] == [*(node.path for node in manifest.nodes), "TRAILER!!!"]
-    for node, (_, fields, data) in zip(manifest.nodes, records, strict=False):
+    assert [name for name, _, _ in records] == [".", *(node.path for node in manifest.nodes), "TRAILER!!!"]
+    assert (records[0][1]["mode"], records[0][1]["uid"]) == (stat.S_IFDIR | 0o755, 0)
+    for node, (_, fields, data) in zip(manifest.nodes, records[1:], strict=False):
         assert stat.S_IMODE(fields["mode"]) == node.mode
         assert (fields["uid"], fields["gid"], fields["mtime"]) == (node.uid, node.gid, EPOCH)
         assert data == (node.read() if node.kind == "file" else node.target.encode())
@@ -54,6 +55,7 @@ def test_inodes_count_up_and_links_are_right(archive: bytes) -> None:
     *records, _ = read(archive)
     assert [fields["ino"] for _, fields, _ in records] == list(range(1, len(records) + 1))
     links = {name: fields["nlink"] for name, fields, _ in records}
+    assert links["."] == 2 + sum(node.kind == "dir" and "/" not in node.path for node in sample().nodes)
     assert (links["bin/su"], links["tmp"], links["home"], links["odd"]) == (1, 2, 3, 2 + len(ODD_NAMES))
 
 
@@ -76,7 +78,7 @@ def test_a_file_of_4_gib_is_refused(tmp_path: Path) -> None:
 @pytest.mark.sandbox
 def test_gnu_cpio_reads_it(archive: bytes, image_sandbox: Sandbox) -> None:
     lines = image_sandbox.run(["cpio", "-itv", "--quiet", "--numeric-uid-gid"], input=archive).decode().splitlines()
-    assert len(lines) == len(sample().nodes)
+    assert len(lines) == 1 + len(sample().nodes)
     listing = {line.split("2026 ")[1]: line.split() for line in lines}
     assert listing["bin/su"][0] == "-rwsr-xr-x"
     assert listing["bin/sh -> su"][0] == "lrwxrwxrwx"

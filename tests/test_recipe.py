@@ -174,6 +174,7 @@ def test_autotools_has_the_usual_phases_and_a_recipe_replaces_one(project: Proje
             {
                 "run": [
                     "/src/configure",
+                    "--build=x86_64-linux-gnu",
                     "--host=x86_64-linux-musl",
                     "--prefix=/usr",
                     "--sysconfdir=/etc",
@@ -181,12 +182,72 @@ def test_autotools_has_the_usual_phases_and_a_recipe_replaces_one(project: Proje
                     "--disable-nls",
                 ],
                 "cwd": "/build",
-                "env": {"CC": "x86_64-linux-musl-gcc", "CFLAGS": "-Os"},
+                "env": {
+                    "CC": "x86_64-linux-musl-gcc",
+                    "CFLAGS": "-Os -ffunction-sections -fdata-sections",
+                    "LDFLAGS": "-static -s -Wl,--gc-sections",
+                    "PKG_CONFIG_LIBDIR": "/sysroot/usr/lib/pkgconfig",
+                    "PKG_CONFIG_SYSROOT_DIR": "/sysroot",
+                },
             }
         ],
         "build": [{"run": ["make", "lib"], "cwd": "/build", "env": {}}],
         "install": [{"run": ["make", "install", "DESTDIR=/dest"], "cwd": "/build", "env": {}}],
     }
+
+
+CROSS_FILE = """\
+[binaries]
+c = 'x86_64-linux-musl-gcc'
+ar = 'x86_64-linux-musl-ar'
+strip = 'x86_64-linux-musl-strip'
+pkgconfig = 'pkg-config'
+pkg-config = 'pkg-config'
+[built-in options]
+c_args = ['-Os', '-ffunction-sections', '-fdata-sections']
+c_link_args = ['-static', '-s', '-Wl,--gc-sections']
+[properties]
+needs_exe_wrapper = true
+sys_root = '/sysroot'
+pkg_config_libdir = '/sysroot/usr/lib/pkgconfig'
+[host_machine]
+system = 'linux'
+cpu_family = 'x86_64'
+cpu = 'x86_64'
+endian = 'little'"""
+
+
+def test_meson_is_told_of_the_board_and_ninja_of_the_jobserver(project: Project) -> None:
+    settings = "settings={'docs': False, 'level': 3, 'mode': 'small'}"
+    text = f'tiny = Meson(name="tiny", version="1", summary="", license="MIT", libc=False, {settings})\n'
+    project.file("packages/tiny/recipe.py", f"from kiln import Meson\n\n{text}")
+    stage = project.graph().result("tiny")
+    clean, write, setup = (action["run"] for action in stage.phases["configure"])
+    assert clean == ["rm", "-rf", "meson-private"]
+    assert write == ["sh", "-c", 'printf %s "$1" > cross.ini', "sh", CROSS_FILE]
+    assert setup == [
+        *("meson", "setup", "--cross-file=cross.ini"),
+        *("--prefix=/usr", "--libdir=lib", "--sysconfdir=/etc", "--localstatedir=/var"),
+        *("--wrap-mode=nodownload", "-Doptimization=s", "-Ddebug=false", "-Ddefault_library=static"),
+        *("-Ddocs=false", "-Dlevel=3", "-Dmode=small"),
+        *("/build", "/src"),
+    ]
+    assert [action["run"] for action in stage.phases["build"]] == [["python3", "/inputs/kiln/ninja.py"]]
+    assert [action["run"] for action in stage.phases["install"]] == [
+        ["meson", "install", "--no-rebuild", "--destdir=/dest"]
+    ]
+
+
+def test_a_choice_brings_its_libraries(project: Project) -> None:
+    option = "Option(default='own', doc='', choices=('own', 'b', 'none'), libs={'own': ('c',), 'b': ('b', 'd')})"
+    for name in ("b", "c", "d", "e"):
+        project.recipe(name)
+    project.recipe("a", "libs=('e',)", f"options={{'crypto': {option}}}")
+    chosen = {}
+    for value in ("", "crypto = 'b'", "crypto = 'none'"):
+        project.board(packages=["a"], more=f"[options.a]\n{value}\n")
+        chosen[value] = {lib.package for lib in project.graph().result("a").libs}
+    assert chosen == {"": {"c", "e"}, "crypto = 'b'": {"b", "d", "e"}, "crypto = 'none'": {"e"}}
 
 
 def test_kconfig_is_configured_in_a_stage_of_its_own(project: Project) -> None:
@@ -238,6 +299,37 @@ MISTAKES = {
     "unknown tool": (["tools=('x',)"], "", "recipe.py, tools: there is no package 'x'\n  known: a, linux"),
     "unknown runtime": (["runtime=('x',)"], "", "recipe.py, runtime: there is no package 'x'"),
     "unknown shared source": (["source='x'"], "", "recipe.py, source: there is no package 'x'"),
+    "unknown library of a choice": (
+        ["options={'x': Option(default=True, doc='', libs={True: ('linus',)})}"],
+        "",
+        "recipe.py, libs: there is no package 'linus'\n  did you mean linux",
+    ),
+    "a circle by a choice": (
+        ["options={'x': Option(default=False, doc='', libs={True: ('a',)})}"],
+        "",
+        "recipe.py: packages need each other in a circle: a -> a",
+    ),
+    "libraries of no choice": (
+        ["options={'x': Option(default='y', doc='', choices=('y', 'n'), libs={'yes': ('linux',)})}"],
+        "",
+        "recipe.py:3: 'yes' is not a choice",
+    ),
+    "a library as a string": (
+        ["options={'x': Option(default=True, doc='', libs={True: 'linux'})}"],
+        "",
+        "recipe.py:3, option, libs of True: expected a tuple of strings, .* found 'linux'",
+    ),
+    "users as text": (["users=('sshd',)"], "", "recipe.py:3, package a, users: expected a tuple of Users"),
+    "a license elsewhere": (
+        ["source='linux'", "license_files=('../COPYING',)"],
+        "",
+        "recipe.py:3, package a, license_files: '../COPYING' is no path inside the source",
+    ),
+    "a license of no source": (
+        ["license_files=('COPYING',)"],
+        "",
+        "recipe.py:3, package a, license_files: there is no source to take them from",
+    ),
     "itself": (["libs=('a',)"], "", "recipe.py: packages need each other in a circle: a -> a"),
     "raises": ([], "\nraise RuntimeError('oops')", "recipe.py:6: RuntimeError: oops"),
     "syntax": ([], "\ndef build(:\n", "recipe.py:6: invalid syntax: def build"),
@@ -274,6 +366,13 @@ def test_a_wrong_value_is_told_with_its_field(project: Project, changes: dict[st
     given = ", ".join(f"{name}={value}" for name, value in values.items())
     project.file("packages/a/recipe.py", f"{HEADER}a = Package({given})\n")
     with pytest.raises(KilnError, match=f"packages/a/{message}"):
+        project.graph()
+
+
+def test_settings_of_meson_are_plain_values(project: Project) -> None:
+    text = 'a = Meson(name="a", version="1", summary="", license="MIT", settings={"docs": None})\n'
+    project.file("packages/a/recipe.py", f"from kiln import Meson\n\n{text}")
+    with pytest.raises(KilnError, match="package a, settings: expected true, false, numbers or strings by name"):
         project.graph()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kiln.errors import KilnError
-from kiln.source.git import checkout
+from kiln.source.git import checkout, tags
 from tests.servers import Repository, serve
 
 FILES = {
@@ -90,3 +90,14 @@ def test_without_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(KilnError, match="git is not installed\n  install git"):
         checkout("file:///x.git", tag="v1", commit="1" * 40, into=tmp_path / "src")
+
+
+def test_tags_lead_to_commits(repository: Repository) -> None:
+    first = repository.commit(FILES, tag="v1")
+    second = repository.commit({"b.c": ""}, tag="v2", annotated=True)
+    assert tags(repository.url) == {"v1": first, "v2": second}
+
+
+def test_a_repository_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KilnError, match="git ended with status 128"):
+        tags((tmp_path / "none.git").as_uri())

@@ -16,7 +16,7 @@ from tests.project import Project
     [
         (["imgae"], ["there is no task 'imgae'", "did you mean image"]),
         (["image", "BAORD=x"], ["there is no variable 'BAORD'", "did you mean BOARD?"]),
-        (["qemu", "BOOT=dsk"], ["BOOT: cannot boot by 'dsk'", "did you mean disk?"]),
+        (["qemu", "BOOT=dsk"], ["BOOT: cannot boot test by 'dsk'", "did you mean disk?"]),
         (["list", "BOARD=tset"], ["BOARD: there is no board 'tset'", "did you mean test?"]),
     ],
 )
@@ -88,6 +88,51 @@ def test_a_signal_ends_every_program_and_leaves_nothing(real_project: Project, n
     assert again.returncode == 0
     assert "cached  quick:build" in again.stdout
     assert not list((real_project.store / "work").iterdir())
+
+
+def _all(project: Project, *words: str) -> list[str]:
+    return [*project.command(*words)[:-1], "BOARD=all"]
+
+
+@pytest.mark.sandbox
+def test_all_boards_are_one_command_and_one_of_them_failing_is_its_status(real_project: Project) -> None:
+    options = "options={'size': Option(default='small', choices=('small', 'big', 'broken'), doc='')}"
+    phases = """
+        @package.install
+        def install(step: Step, board: Board) -> None:
+            step.run("test", step.option("size"), "!=", "broken")
+            step.write("size", step.option("size"))
+        """
+    real_project.recipe("pot", options, phases=phases)
+    real_project.board(packages=["pot"], more="options.pot.size = 'broken'", name="a")
+    real_project.board(packages=["pot"], more="options.pot.size = 'big'", name="b")
+    run = subprocess.run(
+        _all(real_project, "pot"), cwd=real_project.root, env=real_project.env(), capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert [line for line in run.stdout.splitlines() if line.startswith(("==", "built", "FAILED"))] == [
+        "== a", "FAILED  pot:build", "== b", "built   pot:build               0 s",
+        "== test", "built   pot:build               0 s",
+    ]  # fmt: skip
+    sizes = {(path / "root/size").read_text() for path in real_project.store.glob("pot-1-*")}
+    assert sizes == {"big", "small"}
+
+
+@pytest.mark.sandbox
+def test_a_signal_ends_the_work_on_all_boards(real_project: Project) -> None:
+    real_project.recipe("slow", phases=SLEEP)
+    real_project.board(packages=[], name="another")
+    process = subprocess.Popen(
+        _all(real_project, "slow"), cwd=real_project.root, env=real_project.env(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    _wait_for_log(real_project, "slow", "started")
+    process.terminate()
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert out.count("== ") == 1
+    assert "stopped" in out
+    _wait_for(lambda: not _members(process.pid))
 
 
 @pytest.mark.sandbox

@@ -1,5 +1,6 @@
 import itertools
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from kiln.errors import KilnError
 from kiln.vm.console import record
-from kiln.vm.qemu import Boot, Machine, command, find_program, kvm_works
+from kiln.vm.qemu import Boot, Machine, command, find_program, kvm_works, with_free_ports
 
 MACHINE = Machine()
 DISK = Boot(drive=Path("/images/disk.img"))
@@ -41,13 +42,43 @@ def test_a_test_of_a_kernel_an_initramfs_and_a_disk() -> None:
         "-chardev", "stdio,id=console,signal=off",
         "-serial", "chardev:console",
         "-kernel", "/b/bzImage",
-        "-append", "console=ttyS0",
+        "-append", "console=ttyS0 kiln.check=c0ffee",
         "-initrd", "/b/root.cpio",
         "-drive", "if=none,id=disk,format=raw,snapshot=on,file=/b/d.img",
         "-device", "virtio-blk-pci,drive=disk",
-        "-fw_cfg", "name=opt/kiln/check,string=c0ffee",
     ]
     # fmt: on
+
+
+def test_a_disk_with_a_boot_loader_of_its_own_hears_of_the_check_by_the_firmware() -> None:
+    words = command(MACHINE, DISK, program=QEMU, kvm=False, interactive=False, check="c0ffee")
+    assert ("-fw_cfg", "name=opt/kiln/check,string=c0ffee") in pairs(words)
+    assert "-append" not in words
+
+
+def test_devices_are_on_the_bus_of_the_machine() -> None:
+    words = command(replace(MACHINE, bus="mmio"), DISK, program=QEMU, kvm=False, interactive=False)
+    devices = {word for flag, word in pairs(words) if flag == "-device"}
+    assert devices == {"virtio-rng-device", "virtio-net-device,netdev=net", "virtio-blk-device,drive=disk"}
+
+
+def test_a_user_reaches_the_guest_by_ports_of_the_loopback_and_a_test_does_not() -> None:
+    machine = replace(MACHINE, forward=("2222:22", "8080:80"))
+    words = command(machine, DISK, program=QEMU, kvm=False, interactive=True)
+    forwarded = "user,id=net,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80"
+    assert ("-netdev", forwarded) in pairs(words)
+    words = command(machine, DISK, program=QEMU, kvm=False, interactive=False)
+    assert ("-netdev", "user,id=net,restrict=on") in pairs(words)
+
+
+def test_a_port_that_is_taken_is_another_one() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        (pair,) = with_free_ports(replace(MACHINE, forward=(f"{port}:22",))).forward
+        assert pair.endswith(":22")
+        assert pair != f"{port}:22"
+    assert with_free_ports(replace(MACHINE, forward=(f"{port}:22",))).forward == (f"{port}:22",)
 
 
 def test_a_user_has_a_monitor_a_network_and_reboots() -> None:

@@ -5,7 +5,7 @@ import pytest
 from kiln.vm.check import Verdict, boot_and_check
 from kiln.vm.qemu import Boot, Machine
 
-WORD = 'for w; do case $w in name=opt/kiln/check,string=*) word=${w##*=} ;; esac; done; echo "$*"; '
+WORD = 'for w; do case $w in *kiln.check=*) word=${w##*kiln.check=} ;; esac; done; echo "$*"; '
 
 
 def boot(script: str, log: Path, *, timeout: float = 60.0, silence: float = 60.0) -> Verdict:

@@ -1,5 +1,6 @@
 """cpio archives in the "newc" format, as the kernel unpacks them."""
 
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +16,9 @@ def write(manifest: Manifest, path: Path) -> None:
     """Write the manifest as one archive. Raises KilnError for a file of 4 GiB or more."""
     links = _link_counts(manifest)
     with path.open("wb") as out:
-        for number, node in enumerate(manifest.nodes, start=1):
+        # The kernel's own root folder can be written by everyone.
+        _entry(out, ".", b"", {"ino": 1, "mode": stat.S_IFDIR | 0o755, "nlink": links[""], "mtime": EPOCH})
+        for number, node in enumerate(manifest.nodes, start=2):
             if node.size > _LARGEST:
                 raise KilnError(f"/{node.path} is too big for a cpio archive ({node.size} bytes)", where=node.package)
             data = node.read() if node.kind == "file" else node.target.encode()
@@ -29,11 +32,9 @@ def write(manifest: Manifest, path: Path) -> None:
 
 def _link_counts(manifest: Manifest) -> dict[str, int]:
     folders = [node.path for node in manifest.nodes if node.kind == "dir"]
-    counts = dict.fromkeys(folders, 2)
+    counts = dict.fromkeys(["", *folders], 2)
     for folder in folders:
-        parent = folder.rpartition("/")[0]
-        if parent:
-            counts[parent] += 1
+        counts[folder.rpartition("/")[0]] += 1
     return counts
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 from kiln import digest
 from kiln.board import Board
 from kiln.errors import KilnError
-from kiln.image import cpio, disk, ext4, fat, tar
+from kiln.image import cpio, disk, ext4, fat, secrets, services, tar
 from kiln.image.accounts import account_nodes
 from kiln.image.manifest import Layer, Manifest, Node, file_node, tree_nodes
 from kiln.locks import closing, take
+from kiln.recipe.package import Package
+from kiln.recipe.step import LICENSES
 from kiln.sandbox import Mount
 from kiln.stage import Stage
 from kiln.store import Entry, Store, Work
@@ -54,13 +56,12 @@ class Part(Target):
 class Rootfs(Part):
     """The manifest of the board's root file system."""
 
-    def __init__(
-        self, board: Board, stages: Sequence[Stage], modes: Mapping[str, dict[str, int]], store: Store
-    ) -> None:
+    def __init__(self, board: Board, packages: Sequence[Package], stages: Sequence[Stage], store: Store) -> None:
         doc = "the manifest of the root file system: every path, and the package that owns it"
         super().__init__("rootfs", doc, board, store, stages)
         self._stages = stages
-        self._modes = modes
+        self._modes = {package.name: dict(package.modes) for package in packages}
+        self._system = [user for package in packages for user in package.users]
         self._manifest: Manifest | None = None
         self._merging = threading.Lock()
 
@@ -68,7 +69,9 @@ class Rootfs(Part):
         return self.made_from(
             packages={stage.package: stage.content() for stage in self._stages},
             modes=self._modes,
-            users=[repr(user) for user in self.board.users],
+            users=[repr(user) for user in (*self.board.users, *self._system)],
+            groups=dict(self.board.groups),
+            private_keys=list(self.board.private_keys),
             hostname=self.board.hostname,
             owners=dict(self.board.owners),
             overlays=self._overlays(),
@@ -89,23 +92,25 @@ class Rootfs(Part):
             return self._manifest
 
     def _merge(self) -> Manifest:
-        layers: list[Layer] = [
-            (stage.package, tree_nodes(stage.sound().root, stage.package, modes=self._modes.get(stage.package, {})))
+        packages: list[Layer] = [
+            (stage.package, tree_nodes(stage.sound().root, stage.package, modes=self._modes[stage.package]))
             for stage in self._stages
         ]
-        layers.append(("users", account_nodes(self.board.users)))
+        overlays: list[Layer] = []
+        for path in self.board.overlays:
+            name = f"overlay:{path.parent.name}"
+            overlays.append((name, tree_nodes(path, name)))
+        accounts = account_nodes(self.board.users, system=self._system, groups=self.board.groups)
         hostname = file_node("etc/hostname", f"{self.board.hostname}\n".encode(), package="board")
         # The kernel opens the console of an initramfs before anything could mount /dev.
         console = Node(path="dev/console", kind="char", mode=0o600, device=(5, 1), package="board")
-        layers.append(("board", [hostname, console]))
+        board = [hostname, console, *services.inittab(packages, overlays)]
+        layers = [*packages, ("users", accounts), ("board", board), *overlays]
+        shipped = [(name, [node for node in nodes if _is_shipped(node)]) for name, nodes in layers]
         # What a board lays over its packages, it means to win.
-        owners: dict[str, str] = {}
-        for path in self.board.overlays:
-            name = f"overlay:{path.parent.name}"
-            nodes = tree_nodes(path, name)
-            layers.append((name, nodes))
-            owners |= {node.path: name for node in nodes if node.kind != "dir"}
-        return Manifest.merge(layers, owners=owners | dict(self.board.owners))
+        owners = {node.path: name for name, nodes in overlays for node in nodes if node.kind != "dir"}
+        manifest = Manifest.merge(shipped, owners=owners | dict(self.board.owners))
+        return Manifest(tuple(secrets.guarded(manifest.nodes, self.board.private_keys)))
 
     def fill(self, work: Work) -> dict[str, Any]:
         inputs, manifest = self.inputs(), self.manifest()
@@ -114,6 +119,11 @@ class Rootfs(Part):
         rows = b",\n".join(digest.canonical(row) for row in manifest.to_json())
         (work.root / "manifest.json").write_bytes(b"[\n" + rows + b"\n]\n")
         return {"content": manifest.digest()}
+
+
+def _is_shipped(node: Node) -> bool:
+    """Whether something is for the image, not only for those who make it."""
+    return not services.is_fragment(node) and not f"{node.path}/".startswith(f"{LICENSES}/")
 
 
 class Artifact(Part):
@@ -230,12 +240,15 @@ class Disk(Artifact):
 class Image(Part):
     """All of a board's images together, with their checksums, linked into its output folder."""
 
-    def __init__(self, rootfs: Rootfs, kernel: Stage, parts: Sequence[Artifact], disk: Disk, output: Path) -> None:
-        doc = f"bootable images of {rootfs.board.name}: kernel, cpio, ext4, tar, disk"
-        super().__init__("image", doc, rootfs.board, disk.store, (rootfs, kernel, *parts, disk))
+    def __init__(
+        self, rootfs: Rootfs, kernel: Stage, licenses: Part, parts: Sequence[Artifact], disk: Disk | None, output: Path
+    ) -> None:
+        made = (*parts, disk) if disk else parts
+        doc = f"bootable images of {rootfs.board.name}: {', '.join(['kernel', *(part.id for part in made)])}"
+        super().__init__("image", doc, rootfs.board, rootfs.store, (rootfs, kernel, licenses, *made))
         self.disk = disk
         self._kernel = kernel
-        self._parts = (rootfs, *parts, disk)
+        self._parts = (rootfs, licenses, *made)
         self.output = output / (f"{self.board.name}-local" if self.local else self.board.name)
         self.place = f"{os.path.relpath(self.output)}/"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kiln.errors import KilnError, nearest
-from kiln.recipe.package import Autotools, Kconfig, Package
+from kiln.recipe.package import Autotools, Kconfig, Meson, Package
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def load(folder: Path) -> dict[str, Recipe]:
         recipes[package.name] = Recipe(package=package, folder=file.parent)
     for recipe in recipes.values():
         _check_names(recipe, recipes)
-    order(recipes, {name: (*recipe.package.tools, *recipe.package.libs) for name, recipe in recipes.items()})
+    order(recipes, {name: (*recipe.package.tools, *recipe.package.possible_libs) for name, recipe in recipes.items()})
     return recipes
 
 
@@ -60,7 +60,7 @@ def failure(error: Exception, folder: Path) -> KilnError:
     text = str(error) or type(error).__name__
     unknown = re.search(r"unexpected keyword argument '(\w+)'", text)
     if unknown:
-        known = {item.name for style in (Package, Autotools, Kconfig) for item in fields(style) if item.init}
+        known = {item.name for style in (Package, Autotools, Kconfig, Meson) for item in fields(style) if item.init}
         return KilnError(f"there is no field {unknown[1]!r}", where=where, hint=nearest(unknown[1], known))
     missing = re.search(r"(\w+)\.__init__\(\) missing .*arguments?: (.*)", text)
     if missing:
@@ -87,7 +87,12 @@ def _package(file: Path) -> Package:
 def _check_names(recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
     package, file = recipe.package, recipe.folder / "recipe.py"
     shared = (package.source,) if isinstance(package.source, str) else ()
-    wanted = {"tools": package.tools, "libs": package.libs, "runtime": package.runtime, "source": shared}
+    wanted = {
+        "tools": package.tools,
+        "libs": sorted(package.possible_libs),
+        "runtime": package.runtime,
+        "source": shared,
+    }
     for kind, names in wanted.items():
         for name in names:
             if name not in recipes:

@@ -1,7 +1,8 @@
 """Packages: what a recipe declares. A package is data; its style gives the usual phases, and functions replace them."""
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from kiln.errors import KilnError, nearest
+from kiln.image.accounts import User
 from kiln.recipe.step import Step
 from kiln.source.pins import Archive, Debian, Git, Source
 
@@ -21,14 +23,28 @@ P = TypeVar("P", bound=Phase)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 
+# How the styles compile and link programs: small, and alone. An image has no shared libraries and needs no symbols.
+_CFLAGS = ("-Os", "-ffunction-sections", "-fdata-sections")
+_LDFLAGS = ("-static", "-s", "-Wl,--gc-sections")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """Something that a board may choose. The type of ``default`` is the option's type."""
+    """Something that a board may choose. The type of ``default`` is the option's type.
+
+    ``libs`` names the packages that a value is compiled against, beside those of the package itself.
+    """
 
     default: bool | int | str
     doc: str
     choices: tuple[str, ...] = ()
+    libs: Mapping[bool | int | str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value, names in self.libs.items():
+            self.check(value)
+            if not _all(tuple, names, str):
+                raise KilnError(f"expected {_STRINGS}, found {names!r}", where=f"option, libs of {value!r}")
 
     def check(self, value: Any) -> bool | int | str:
         """``value`` if it fits; raises KilnError that says what was expected."""
@@ -48,7 +64,8 @@ class Package:
     ``source`` is a pinned source, or the name of the package whose source it shares; ``versions`` holds the pinned
     sources of further versions that a board may choose. ``tools`` run on the build machine, ``libs`` are compiled
     against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain.
-    ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs.
+    ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs. ``users`` are the
+    system accounts that it needs, ``license_files`` the files of its source that hold the text of its license.
     """
 
     name: str
@@ -63,6 +80,8 @@ class Package:
     libc: bool = True
     options: Mapping[str, Option] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
+    users: tuple[User, ...] = ()
+    license_files: tuple[str, ...] = ()
     phases: dict[str, Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +93,12 @@ class Package:
             raise KilnError(f"{self.name!r} is no package name", hint="use a-z, 0-9, '+', '.' and '-'")
         if not re.fullmatch(r"[A-Za-z0-9][\w.+~-]*", self.version):
             raise KilnError(f"{self.version!r} is no version", where=f"package {self.name}, version")
+        for file in self.license_files:
+            if file != os.path.normpath(file) or file.startswith(("/", "..")):
+                message = f"{file!r} is no path inside the source"
+                raise KilnError(message, where=f"package {self.name}, license_files")
+        if self.license_files and self.source is None:
+            raise KilnError("there is no source to take them from", where=f"package {self.name}, license_files")
         try:
             _check_license(self.license)
         except InvalidLicenseExpression as error:
@@ -106,6 +131,16 @@ class Package:
         own = {self.version: self.source} if isinstance(self.source, (Git, Archive, Debian)) else {}
         return own | dict(self.versions)
 
+    def libs_for(self, chosen: Mapping[str, Any]) -> set[str]:
+        """The packages that it is compiled against where its options have the values ``chosen``."""
+        values = [option.libs.get(chosen.get(name, option.default), ()) for name, option in self.options.items()]
+        return set(self.libs).union(*values)
+
+    @property
+    def possible_libs(self) -> set[str]:
+        """The packages that it may be compiled against."""
+        return set(self.libs).union(*(names for option in self.options.values() for names in option.libs.values()))
+
     def _replace(self, name: str, function: P) -> P:
         self.phases[name] = function
         return function
@@ -117,15 +152,42 @@ class Autotools(Package):
 
     args: tuple[str, ...] = ()
 
-    def style_configure(self, step: Step, board: "Board") -> None:
-        usual = (f"--host={board.triple}", "--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var")
-        step.configure(*usual, *self.args, env={"CC": board.cc, "CFLAGS": "-Os"})
+    def style_configure(self, step: Step, board: "Board", *more: str) -> None:
+        # Where both are named, no program of the board is run, even if the build machine could.
+        systems = ("--build=x86_64-linux-gnu", f"--host={board.triple}")
+        folders = ("--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var")
+        env = {"CC": board.cc, "CFLAGS": " ".join(_CFLAGS), "LDFLAGS": " ".join(_LDFLAGS)}
+        # Without these, it would find libraries of the build machine.
+        env |= {"PKG_CONFIG_LIBDIR": f"{step.sysroot}/usr/lib/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": step.sysroot}
+        step.configure(*systems, *folders, *self.args, *more, env=env)
 
     def style_build(self, step: Step, board: "Board") -> None:
         step.make()
 
     def style_install(self, step: Step, board: "Board") -> None:
         step.make("install", f"DESTDIR={step.dest}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meson(Package):
+    """``meson setup``, ``ninja``, ``meson install``, out of tree. ``settings`` are the values of Meson's ``-D``."""
+
+    settings: Mapping[str, bool | int | str] = field(default_factory=dict)
+
+    def style_configure(self, step: Step, board: "Board") -> None:
+        # A build folder that was kept would stay as it was configured; what is compiled in it may stay.
+        step.run("rm", "-rf", "meson-private")
+        step.run("sh", "-c", 'printf %s "$1" > cross.ini', "sh", "\n".join(_cross_file(step, board)))
+        folders = ("--prefix=/usr", "--libdir=lib", "--sysconfdir=/etc", "--localstatedir=/var")
+        usual = ("--wrap-mode=nodownload", "-Doptimization=s", "-Ddebug=false", "-Ddefault_library=static")
+        chosen = [f"-D{name}={_meson_word(value)}" for name, value in self.settings.items()]
+        step.run("meson", "setup", "--cross-file=cross.ini", *folders, *usual, *chosen, step.build, step.src)
+
+    def style_build(self, step: Step, board: "Board") -> None:
+        step.run("python3", step.script("ninja.py"))
+
+    def style_install(self, step: Step, board: "Board") -> None:
+        step.run("meson", "install", "--no-rebuild", f"--destdir={step.dest}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +228,38 @@ class Kconfig(Package):
         step.run(*self.command(step, board))
 
 
+def _meson_word(value: bool | int | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cross_file(step: Step, board: "Board") -> Iterator[str]:
+    """What Meson wants to know of the board, as lines."""
+    yield "[binaries]"
+    yield f"c = '{board.cc}'"
+    yield from (f"{name} = '{board.triple}-{name}'" for name in ("ar", "strip"))
+    # Meson 1.3 took to the second name.
+    yield from (f"{name} = 'pkg-config'" for name in ("pkgconfig", "pkg-config"))
+    yield "[built-in options]"
+    yield f"c_args = {list(_CFLAGS)}"
+    yield f"c_link_args = {list(_LDFLAGS)}"
+    yield "[properties]"
+    yield "needs_exe_wrapper = true"
+    yield f"sys_root = '{step.sysroot}'"
+    yield f"pkg_config_libdir = '{step.sysroot}/usr/lib/pkgconfig'"
+    yield "[host_machine]"
+    yield "system = 'linux'"
+    yield from (f"{name} = '{board.arch.name}'" for name in ("cpu_family", "cpu"))
+    yield "endian = 'little'"
+
+
 _check_license = cache(canonicalize_license_expression)
 
 _STRINGS = 'a tuple of strings, such as ("name",)'
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("name", "version", "license", "summary"), (lambda v: isinstance(v, str), "a string")),
-    **dict.fromkeys(("tools", "libs", "runtime", "args", "fragments"), (lambda v: _all(tuple, v, str), _STRINGS)),
+    **dict.fromkeys(
+        ("tools", "libs", "runtime", "args", "fragments", "license_files"), (lambda v: _all(tuple, v, str), _STRINGS)
+    ),
     "source": (
         lambda v: v is None or isinstance(v, Git | Archive | Debian | str),
         "Git, Archive, Debian or a package's name",
@@ -179,6 +267,8 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (lambda v: _all(Mapping, v, Git | Archive | Debian), "pinned sources by version"),
     "options": (lambda v: _all(Mapping, v, Option), "Options by name"),
     "modes": (lambda v: _all(Mapping, v, int), "modes by path, such as 0o755"),
+    "users": (lambda v: _all(tuple, v, User), "a tuple of Users"),
+    "settings": (lambda v: _all(Mapping, v, bool | int | str), "true, false, numbers or strings by name"),
     "libc": (lambda v: isinstance(v, bool), "True or False"),
 }
 

@@ -12,6 +12,9 @@ from kiln.errors import KilnError, nearest
 # Helpers that recipes may run inside the sandbox; seen there below /inputs/kiln.
 _SCRIPTS = Path(__file__).parent.parent
 
+# Where a result keeps the licences of its source, a folder a package.
+LICENSES = "usr/share/licenses"
+
 
 class Step:
     """Records one phase of a package.
@@ -55,6 +58,12 @@ class Step:
     def install(self, file: str, path: str, *, mode: int = 0o644) -> None:
         """Copy a file of the build folder into the result."""
         self.actions.append({"copy": f"{self.build}/{file}", "to": self._inside(path), "mode": mode})
+
+    def license(self, package: str, file: str) -> None:
+        """Keep a licence file of the source; kiln collects these, and leaves them out of the root file system."""
+        name = file.replace("/", "-")
+        place = f"{self.dest}/{LICENSES}/{package}/{name}"
+        self.actions.append({"copy": f"{self.src}/{file}", "to": place, "mode": 0o644})
 
     def symlink(self, target: str, path: str) -> None:
         """Make a link in the result."""

@@ -42,7 +42,7 @@ def download(url: str, path: Path, *, sha256: str, report: Report | None = None)
             if parts.scheme in ("", "file"):
                 shutil.copyfile(Path(unquote(parts.path) if parts.scheme else url).expanduser(), part)
             else:
-                _transfer(url, part, report)
+                transfer(url, part, report)
             part.with_suffix(".from").unlink(missing_ok=True)
             found = digest.of_file(part).hash
             if found != sha256:
@@ -78,7 +78,8 @@ class _Broken(Exception):
     """A transfer broke off; it can be taken up again."""
 
 
-def _transfer(url: str, part: Path, report: Report | None) -> None:
+def transfer(url: str, part: Path, report: Report | None) -> None:
+    """Bring what is at an HTTP address to ``part``, whatever its digest. Raises KilnError saying why it cannot."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3 import Retry

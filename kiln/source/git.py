@@ -45,6 +45,22 @@ def checkout(url: str, *, tag: str, commit: str, into: Path) -> None:
             raise
 
 
+def tags(url: str) -> dict[str, str]:
+    """The commit of each tag of a git repository. Raises KilnError where it does not answer."""
+    if not shutil.which("git"):
+        raise KilnError("git is not installed", where=url, hint="install git")
+    try:
+        lines = _git(Path("/nonexistent"), "ls-remote", "--tags", "--", url).decode().splitlines()
+    except process.CommandFailed as error:
+        error.where = url
+        raise
+    found = {}
+    for commit, ref in (line.split("\t") for line in lines):
+        found[ref.removeprefix("refs/tags/")] = commit
+    # Of an annotated tag, the line that ends in ^{} has the commit.
+    return {name: found.get(f"{name}^{{}}", commit) for name, commit in found.items() if not name.endswith("^{}")}
+
+
 def _git(repository: Path, *words: str) -> bytes:
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(_KEPT)}
     env |= {

@@ -7,35 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kiln.vm.console import Transcript, record
+from kiln.vm.diagnose import diagnose
 from kiln.vm.qemu import Boot, Machine, command
+from kiln.vm.setup import Setup
 
 # A boot under emulation on a busy machine, in seconds, and how long it may say nothing.
 _TIMEOUT = 180.0
 _SILENCE = 60.0
-
-# What a kernel or a machine says when it is lost, and what to look at where that is known.
-_FAILURES: tuple[tuple[str, str | None], ...] = (
-    (
-        r"[Ii]nitramfs unpacking failed|compression method .* not configured",
-        "check that the kernel can unpack this compression (CONFIG_RD_...) and that the files fit in the memory",
-    ),
-    (
-        r"VFS: Cannot open root device|VFS: Unable to mount root fs",
-        "check root= on the kernel command line, and that the kernel has the disk's driver (VIRTIO_PCI, VIRTIO_BLK)"
-        " and the file system built in; an initramfs needs an executable /init",
-    ),
-    (
-        r"No working init found|Failed to execute /|Requested init .* failed|init not found",
-        "check that the first program is there, executable and built for this machine, and that the kernel can run it"
-        " (BINFMT_ELF, BINFMT_SCRIPT) and its interpreter is in the image",
-    ),
-    (r"/usr/lib/kiln/check: not found", "add the package check to the board: it is what a test runs"),
-    (r"Out of memory|deadlocked on memory", "give the machine more memory, or the image fewer files"),
-    (r"Attempted to kill init", "the first program ended; the lines before say why"),
-    (r"Kernel panic|not syncing|\bOops\b|\bBUG:|Call Trace|general protection fault|\bsegfault at\b", None),
-    (r"Segmentation fault|Illegal instruction|can't run '[^']*'", None),
-    (r"^qemu-system-\S+: (?!warning:|terminating on signal)", None),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +35,21 @@ def boot_and_check(
     log: Path,
     timeout: float = _TIMEOUT,
     silence: float = _SILENCE,
+    setup: Setup | None = None,
 ) -> Verdict:
-    """Boot an image unchanged, with its own check; the stamped serial log goes to ``log``."""
+    """Boot an image unchanged, with its own check; the stamped serial log goes to ``log``.
+
+    ``setup`` is the board's, where more is known of it than its machine.
+    """
     nonce = secrets.token_hex(8)
     if boot.kernel:  # a panic ends the machine at once instead of by silence
         boot = replace(boot, cmdline=f"{boot.cmdline} panic=-1".lstrip())
     argv = command(machine, boot, program=program, kvm=kvm, interactive=False, check=nonce)
-    return verdict(record(argv, log, timeout=timeout, silence=silence), nonce)
+    setup = replace(setup or Setup(arch=machine.arch, memory=machine.memory), cmdline=boot.cmdline)
+    return verdict(record(argv, log, timeout=timeout, silence=silence), nonce, setup)
 
 
-def verdict(transcript: Transcript, nonce: str) -> Verdict:
+def verdict(transcript: Transcript, nonce: str, setup: Setup) -> Verdict:
     """Judge a boot: the check's marker came, QEMU ended by itself with status 0, and nothing broke on the way."""
     marker = re.compile(rf"KILN-CHECK {re.escape(nonce)} (ok$|FAIL (.*))")
     found = [(stamp, said) for stamp, text in transcript.lines if (said := marker.search(text))]
@@ -74,9 +57,11 @@ def verdict(transcript: Transcript, nonce: str) -> Verdict:
     failed = [said[2] for _, said in found if said[2] is not None]
     spoken = [text.strip() for _, text in transcript.lines if text.strip()]
     last = f"; its last line: {spoken[-1]}" if spoken else ""
-    hint = None
-    if broken := _broken(transcript):
-        reason, hint = broken
+    findings = diagnose(transcript.lines, setup)
+    broken = next((finding for finding in findings if finding.level == "failure"), None)
+    stopped = transcript.ended != "exit" and broken and (not spoken or broken.line == spoken[-1])
+    if broken and spoken and not stopped:
+        reason = broken.line
     elif failed:
         reason = "the check failed: " + "; ".join(failed)
     elif transcript.ended == "timeout":
@@ -89,15 +74,6 @@ def verdict(transcript: Transcript, nonce: str) -> Verdict:
         reason = f"it ended without the check's word that all is well{last}"
     else:
         return Verdict(ok=True, reason=f"all was well after {marker_at:.1f} s", marker_at=marker_at)
-    if not transcript.lines:
-        hint = "nothing was printed: check console= on the kernel command line and the kernel's serial driver"
+    told = broken or next((finding for finding in findings if finding.level == "flaw"), None)
+    hint = f"{told.means}\n  {told.then}" if told else None
     return Verdict(ok=False, reason=reason, hint=hint, marker_at=marker_at)
-
-
-def _broken(transcript: Transcript) -> tuple[str, str | None] | None:
-    """The first line of the most telling failure, and what to look at."""
-    for pattern, hint in _FAILURES:
-        for _, text in transcript.lines:
-            if re.search(pattern, text):
-                return text.strip(), hint
-    return None

@@ -2,25 +2,43 @@
 
 import os
 import platform
+import re
 import shutil
+import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kiln import process
-from kiln.errors import KilnError
+from kiln.errors import KilnError, nearest
+
+# What QEMU calls the virtual devices of a bus.
+_BUSES = {"pci": "pci", "mmio": "device"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What QEMU emulates, with ``memory`` in MiB. ``cpu`` is for TCG, where emulating vector units costs time."""
+    """What QEMU emulates, with ``memory`` in MiB. ``cpu`` is for TCG, where emulating vector units costs time.
+
+    ``bus`` is what the virtual devices are on. ``forward`` are ports of this machine's loopback and those of the
+    guest that they lead to, such as "2222:22". Raises KilnError for a bus or port that is none.
+    """
 
     arch: str = "x86_64"
     machine: str = "q35"
     cpu: str = "max,-avx,-avx2"
     memory: int = 256
     cpus: int = 1
+    bus: str = "pci"
+    forward: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.bus not in _BUSES:
+            raise KilnError(f"there is no bus {self.bus!r}", hint=nearest(self.bus, _BUSES))
+        for pair in self.forward:
+            if not re.fullmatch(r"\d{1,5}:\d{1,5}", pair) or not all(0 < int(port) < 65536 for port in pair.split(":")):
+                raise KilnError(f"{pair!r} is no pair of ports", hint='such as forward = ["2222:22"]')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,35 +56,45 @@ def command(
 ) -> list[str]:
     """The command line that boots ``boot``; no image is ever written to.
 
-    ``check`` is seen by the guest as ``/sys/firmware/qemu_fw_cfg/by_name/opt/kiln/check``.
+    The guest sees ``check`` as ``kiln.check=`` on the kernel's command line, or, where its own boot loader says that
+    line, as ``/sys/firmware/qemu_fw_cfg/by_name/opt/kiln/check``.
     """
+    kind = _BUSES[machine.bus]
+    ports = "".join(f",hostfwd=tcp:127.0.0.1:{pair.replace(':', '-:')}" for pair in machine.forward)
     # fmt: off
     words = [
         *_machine(machine, program, kvm),
-        "-device", "virtio-rng-pci",
-        "-netdev", "user,id=net" if interactive else "user,id=net,restrict=on",
-        "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-device", f"virtio-rng-{kind}",
+        "-netdev", f"user,id=net{ports}" if interactive else "user,id=net,restrict=on",
+        "-device", f"virtio-net-{kind},netdev=net" + ",romfile=" * (kind == "pci"),
     ]
     if interactive:
         words += ["-serial", "mon:stdio"]
     else:
         words += ["-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
     if boot.kernel:
-        words += ["-kernel", os.fspath(boot.kernel), "-append", boot.cmdline]
+        cmdline = f"{boot.cmdline} kiln.check={check}" if check else boot.cmdline
+        words += ["-kernel", os.fspath(boot.kernel), "-append", cmdline.lstrip()]
     if boot.initrd:
         words += ["-initrd", os.fspath(boot.initrd)]
     if boot.drive:
         words += [
             # QEMU splits options at commas.
             "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={os.fspath(boot.drive).replace(',', ',,')}",
-            "-device", "virtio-blk-pci,drive=disk",
+            "-device", f"virtio-blk-{kind},drive=disk",
         ]
     # fmt: on
     for device in machine.devices:
         words += ["-device", device]
-    if check:
+    if check and not boot.kernel:
         words += ["-fw_cfg", f"name=opt/kiln/check,string={check}"]
     return words
+
+
+def with_free_ports(machine: Machine) -> Machine:
+    """The machine with another port of the host in place of each forwarded one that somebody has already."""
+    pairs = (pair.split(":") for pair in machine.forward)
+    return replace(machine, forward=tuple(f"{_free_port(int(host))}:{guest}" for host, guest in pairs))
 
 
 def own_program(arch: str) -> str | None:
@@ -106,6 +134,18 @@ def kvm_works(machine: Machine, program: Sequence[str]) -> bool:
     except process.CommandFailed:
         return False
     return True
+
+
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            number: int = probe.getsockname()[1]
+            return number
+    raise KilnError("no port of the loopback is free", where="qemu.forward")
 
 
 def _machine(machine: Machine, program: Sequence[str], kvm: bool) -> list[str]:

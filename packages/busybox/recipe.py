@@ -17,6 +17,7 @@ busybox = Kconfig(
         ],
     ),
     license="GPL-2.0-only",
+    license_files=("LICENSE",),
     defconfig="defconfig",
     fragments=("files/busybox.config",),
     update="oldconfig",

@@ -1,3 +1,5 @@
+from ipaddress import IPv4Interface
+
 from kiln import Board, KilnError, Option, Package, Step
 
 init = Package(
@@ -22,11 +24,22 @@ init = Package(
 FOLDERS = ("dev", "mnt", "proc", "run", "sys", "tmp", "var/log")
 
 PROFILE = """\
-export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
-export PS1='\\h:\\w# '
+# Who logs in has a home and a shell; who gets the console without has neither.
+[ "${HOME:-/}" != / ] || HOME=/root
+export HOME SHELL="${SHELL:-/bin/sh}" PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PS1='\\h:\\w\\$ '
 cd "$HOME" || cd /
 # Where a shell is all that runs, no init hears a plain poweroff.
 [ -z "$KILN_BARE" ] || alias poweroff="poweroff -f" reboot="reboot -f" halt="halt -f"
+"""
+
+# Without -L, which should be the default, the syslogd of BusyBox 1.37.0 logs nothing that others send.
+START = """\
+::sysinit:/etc/init.d/rcS
+::shutdown:/etc/init.d/rcK
+::ctrlaltdel:/sbin/reboot
+::respawn:/sbin/syslogd -n -L
+::respawn:/sbin/klogd -n
 """
 
 
@@ -37,21 +50,35 @@ def install(step: Step, board: Board) -> None:
         raise KilnError(
             "initramfs = 'shell' makes whoever sits at the console root", hint="set autologin = true to allow it"
         )
-    login = (
-        f"{console}::respawn:-/bin/sh" if step.option("autologin") else f"{console}::respawn:/sbin/getty -L 0 {console}"
-    )
     for folder in FOLDERS:
         step.folder(folder)
+    step.symlink("../run", "var/run")
     step.copy("files/init", "init", mode=0o755)
     step.copy("files/rcS", "etc/init.d/rcS", mode=0o755)
+    step.copy("files/rcK", "etc/init.d/rcK", mode=0o755)
+    login = "-/bin/sh" if step.option("autologin") else f"/sbin/getty -L 0 {console}"
+    step.write("etc/inittab.d/00-start", START)
+    step.write("etc/inittab.d/90-console", f"{console}::respawn:{login}\n")
     step.write("etc/kiln/init", "shell\n" if shell else "init\n")
     step.write("etc/profile", PROFILE)
-    step.run(
-        "sh",
-        "-c",
-        'sed "s|@CONSOLE@|$1|" "$2" > "$3"',
-        "sh",
-        login,
-        step.input("files/inittab"),
-        f"{step.dest}/etc/inittab",
-    )
+    step.write("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {board.hostname}\n::1 localhost\n")
+    step.symlink("../run/resolv.conf", "etc/resolv.conf")
+    if board.network != "none":
+        step.copy("files/network", "usr/lib/kiln/network", mode=0o755)
+        step.copy("files/ip-words", "usr/lib/kiln/ip-words", mode=0o755)
+        step.write("etc/kiln/network", "".join(f"{word}\n" for word in words(board)))
+        step.write("etc/inittab.d/10-network", "::respawn:/usr/lib/kiln/network watch\n")
+
+
+def words(board: Board) -> list[str]:
+    """What the board says of its network, in the words of the kernel's ``ip=``."""
+    if board.network != "static":
+        return ["dhcp"] if board.network == "dhcp" else []
+    found = []
+    for interface in board.interfaces:
+        if len(interface.dns) > 2:
+            raise KilnError(f"more than two name servers for {interface.name}", where="interfaces")
+        address = IPv4Interface(interface.address)
+        fields = (address.ip, "", interface.gateway, address.netmask, "", interface.name, "none", *interface.dns)
+        found.append(":".join(map(str, fields)))
+    return found

@@ -7,6 +7,7 @@ linux_headers = Package(
     summary="the kernel's interface for C programs",
     source="linux",
     license="GPL-2.0-only WITH Linux-syscall-note",
+    license_files=("COPYING", "LICENSES/preferred/GPL-2.0", "LICENSES/exceptions/Linux-syscall-note"),
     libc=False,
 )
 

@@ -1,4 +1,4 @@
-from kiln import Archive, Board, Debian, Kconfig, Step
+from kiln import Archive, Board, Debian, Kconfig, Option, Step
 
 linux = Kconfig(
     name="linux",
@@ -29,7 +29,11 @@ linux = Kconfig(
         )
     },
     license="GPL-2.0-only WITH Linux-syscall-note",
+    license_files=("COPYING", "LICENSES/preferred/GPL-2.0", "LICENSES/exceptions/Linux-syscall-note"),
     libc=False,
+    options={
+        "vmlinux": Option(default=False, doc="the kernel as the plain ELF file that small virtual machines start"),
+    },
     defconfig="tinyconfig",
     flags=lambda board: (
         f"ARCH={board.arch.kernel}",
@@ -43,14 +47,24 @@ linux = Kconfig(
 )
 
 
+def image(step: Step, board: Board) -> str:
+    """The kernel's file below the build folder; its last part is what make calls it."""
+    return "vmlinux" if step.option("vmlinux") else board.arch.image
+
+
 @linux.build
 def build(step: Step, board: Board) -> None:
     step.run("cp", "-f", f"{step.config}/config", ".config")
-    step.run(*linux.command(step, board, board.arch.image.rpartition("/")[2]))
+    step.run(*linux.command(step, board, image(step, board).rpartition("/")[2]))
 
 
 @linux.install
 def install(step: Step, board: Board) -> None:
-    step.install(board.arch.image, f"boot/{board.arch.image.rpartition('/')[2]}")
+    name = image(step, board).rpartition("/")[2]
+    if name == "vmlinux":
+        step.folder("boot")
+        step.run(f"{board.arch.tools}strip", "-o", f"{step.dest}/boot/vmlinux", "vmlinux")
+    else:
+        step.install(board.arch.image, f"boot/{name}")
     step.install("System.map", "boot/System.map")
     step.install(".config", "boot/config")

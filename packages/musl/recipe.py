@@ -31,6 +31,7 @@ musl = Autotools(
         )
     },
     license="MIT",
+    license_files=("COPYRIGHT",),
     libc=False,
 )
 
