@@ -18,11 +18,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from kiln import board as boards
 from kiln.graph import Graph
 from kiln.settings import Settings
 from kiln.store import Work
+from kiln.target import closure
 from kiln.trees import remove
 from tests import synthetic
+from tests.guest import Guest
 from tests.project import Project
 from tests.synthetic import Edit
 
@@ -70,6 +73,8 @@ def board() -> None:
     show("busybox's result deleted, to the image again", median(deleted))
     doit("image")
     show("kernel + cpio under emulation, to the marker", median(boot))
+    show("the same, until ssh answers", median(ssh))
+    show("qemu-microvm under emulation, to /init", median(microvm))
     for name in ("bzImage", "rootfs.cpio.zst"):
         show(name, f"{(OUTPUT / name).stat().st_size / 1e6:6.2f} MB")
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "kiln").rglob("*.py"))
@@ -112,6 +117,23 @@ def boot() -> float:
     lines = (OUTPUT / "boot/cpio.log").read_text().splitlines()
     marker = next(line for line in lines if "KILN-CHECK" in line and line.endswith(" ok"))
     return float(marker[1:].split("]")[0])
+
+
+def ssh() -> float:
+    """From QEMU's start to the first word of sshd, which made its host keys meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        guest = Guest(real_graph(ROOT, {}), Path(folder, "log"))
+        try:
+            return guest.answers()
+        finally:
+            guest.off()
+
+
+def microvm() -> float:
+    doit("test:cpio", "BOARD=qemu-microvm", env={"KILN_ACCEL": "tcg"})
+    lines = (ROOT / "output/qemu-microvm/boot/cpio.log").read_text().splitlines()
+    first = next(line for line in lines if "Run /init" in line)
+    return float(first[1:].split("]")[0])
 
 
 def scale(count: int, folder: Path) -> None:
@@ -244,13 +266,12 @@ def cold(folder: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        fetch = doit(
-            "tools:sandbox", "tools:build", "tools:image", "linux:fetch", "musl:fetch", "busybox:fetch", env=env
-        )
+        fetch = doit(*(target.id for target in closure(real_graph(ROOT, {}).image) if target.lazy), env=env)
         busy, idle = processors()
         build = doit("image", env=env)
         busy, idle = (after - before for after, before in zip(processors(), (busy, idle), strict=True))
         again = doit("image", env=env)
+        others = {name: doit("image", f"BOARD={name}", env=env) for name in boards.names(ROOT) if name != OUTPUT.name}
     finally:
         stop.set()
         watcher.join()
@@ -258,6 +279,8 @@ def cold(folder: Path) -> None:
     show("  processors busy while it builds", f"{100 * busy / (busy + idle):6.0f} %, whoever keeps them so")
     show("  most room taken", f"{peak / 1e6:6.1f} GB")
     show("  a second run, against the first", f"1 : {(fetch + build) / again:.0f}")
+    for name, seconds in others.items():
+        show(f"  then {name}", f"{seconds:6.0f} s")
 
 
 def processors() -> tuple[int, int]:

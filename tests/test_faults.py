@@ -52,7 +52,7 @@ def test_a_build_killed_at_any_moment_ends_with_the_same_image(real_project: Pro
     env = plant(real_project, tmp_path / "sources") | {"TMPDIR": os.fspath(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     other = link_tools(real_project, tmp_path / "other")
-    assert len(built(real_project.doit("image", env=env | {"KILN_STORE": os.fspath(other)}))) == 17
+    assert len(built(real_project.doit("image", env=env | {"KILN_STORE": os.fspath(other)}))) == 18
     images, expected = sums(real_project), results(other)
     chance, store, unfinished = random.Random(SEED), real_project.store, 0
     for number in range(50):
@@ -107,7 +107,7 @@ def test_two_builds_in_one_store_share_the_work(
     waiting = [line for line in "\n".join(said).splitlines() if line.startswith("waiting ")]
     assert any("seed-1-" in line for line in waiting), said
     assert sums(projects[0]) == sums(projects[1])
-    assert len(results(real_project.store)) == 17
+    assert len(results(real_project.store)) == 18
     assert leftovers(real_project, real_project.store) == []
     if checkouts == 2:  # a log beside the output is from a build of its own
         logs = [path.name for project in projects for path in project.root.glob("output/logs/*")]

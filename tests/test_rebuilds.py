@@ -231,7 +231,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Checkout:
     env = {"KILN_SHARED": os.fspath(trees), "KILN_MIRROR": os.fspath(folder / "mirror"), "PYTHONPATH": os.fspath(ROOT)}
     checkout = Checkout(root=project.root, board="test", env=env)
     packages = {f"{name}:build" for name in ("greet", "hall", "app", "data", "shout", "notes", "linux")}
-    assert checkout.made() == packages | IMAGES | {"greet:fetch"}
+    assert checkout.made() == packages | IMAGES | {"greet:fetch", "licenses"}
     return checkout
 
 
@@ -291,7 +291,7 @@ RULES: dict[str, tuple[Edits, set[str], set[str]]] = {
     "an overlay: images": ({"board/test/overlay/etc/note": ("", "a note\n")}, {"rootfs"}, AND_IMAGES),
     "a user: images": ({TOML: ("gid = 0\n", "gid = 0\n[users.kim]\nuid = 1000\ngid = 1000\n")}, {"rootfs"}, AND_IMAGES),
     "a mode: images": (recipe("data", 'license=', 'modes={"usr/share/data": 0o600}, license='), {"rootfs"}, AND_IMAGES),
-    "a package less: images": ({TOML: ("'app', 'notes'", "'app'")}, {"rootfs"}, AND_IMAGES),
+    "a package less: images": ({TOML: ("'app', 'notes'", "'app'")}, {"rootfs", "licenses"}, AND_IMAGES),
     "a package that the board does not need: nothing": (
         {"packages/spare/recipe.py": ("", 'from kiln import Package\nspare = Package(name="spare", version="1", '
                                           'summary="", license="MIT", libc=False)\n')}, NOTHING, NOTHING),
@@ -391,7 +391,7 @@ def test_another_board_of_the_architecture_makes_only_what_differs(
     checkout: Checkout, old: str, new: str, made: set[str]
 ) -> None:
     checkout.edit({"configs/other.toml": ("", (checkout.root / TOML).read_text().replace(old, new))})
-    assert replace(checkout, board="other").made() == made | IMAGES
+    assert replace(checkout, board="other").made() == made | IMAGES | {"licenses"}
     assert checkout.made() == set()
 
 

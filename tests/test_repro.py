@@ -128,7 +128,7 @@ def test_without_names_all_that_the_image_is_made_of_is_compared(
         target.build()
     repro(graph, [])
     same = [line.split()[1] for line in capfd.readouterr().out.splitlines() if line.startswith("same")]
-    assert set(same) == {"app:build", "linux:build", "rootfs", "cpio", "tar", "ext4", "disk", "image"}
+    assert set(same) == {"app:build", "linux:build", "rootfs", "licenses", "cpio", "tar", "ext4", "disk", "image"}
 
 
 @pytest.mark.sandbox
