@@ -78,6 +78,16 @@ def test_it_boots_and_finds_itself_whole(road: str) -> None:
     assert (OUTPUT / "disk.img").stat() == before
 
 
+@pytest.mark.parametrize("board", ["qemu-aarch64", "qemu-microvm", "qemu-riscv64"])
+def test_every_other_board_boots_by_its_roads(board: str) -> None:
+    out = doit("test", f"BOARD={board}")
+    for road in ("cpio", "ext4"):
+        assert f"{board} by {road}: all was well" in out
+    files = {path.name for path in (ROOT / "output" / board).iterdir()}
+    assert {"vmlinux" if board == "qemu-microvm" else "Image", "rootfs.ext4", "licenses.txt"} < files
+    assert "disk.img" not in files
+
+
 class Console:
     """``doit qemu`` on a terminal, and a person at its shell."""
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from kiln.errors import KilnError
 from kiln.image.manifest import Node, file_node, tree_nodes
 from kiln.image.secrets import guarded
 from kiln.tools import Tools
+from tests.project import Project
 
 PEM = b"-----BEGIN %sPRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIN\n-----END %sPRIVATE KEY-----\n"
 
@@ -68,3 +70,18 @@ def test_every_key_that_ssh_keygen_makes_is_seen(tools: Tools, tmp_path: Path, k
     with pytest.raises(KilnError, match="/key is a private key"):
         guarded([private], [])
     assert guarded([public], []) == [public]
+
+
+@pytest.mark.sandbox
+def test_a_key_in_an_overlay_stops_the_image_until_the_board_says_that_it_means_it(real_project: Project) -> None:
+    real_project.file("board/test/overlay/etc/deploy.key", (PEM % (b"RSA ", b"RSA ")).decode())
+    run = real_project.doit("rootfs")
+    assert run.returncode == 1
+    assert "FAILED  rootfs\n  overlay:test: /etc/deploy.key is a private key" in run.stdout
+    assert 'private_keys = ["etc/deploy.key"]' in run.stdout
+    assert not list(real_project.store.glob("test-rootfs-*"))
+    real_project.board(packages=[], more='private_keys = ["etc/deploy.key"]\n')
+    assert real_project.doit("rootfs").returncode == 0
+    (manifest,) = real_project.store.glob("test-rootfs-*/root/manifest.json")
+    (key,) = (row for row in json.loads(manifest.read_text()) if row["path"] == "etc/deploy.key")
+    assert (key["mode"], key["uid"]) == ("0600", 0)

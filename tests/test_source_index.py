@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,7 +7,9 @@ import pytest
 
 from kiln.errors import KilnError
 from kiln.settings import Settings
+from kiln.source import debian
 from kiln.source.index import Index
+from kiln.source.pinning import bring
 from tests.archive import DebianArchive
 from tests.servers import Server, serve
 
@@ -74,6 +77,23 @@ def test_without_an_archive_it_says_so(tmp_path: Path) -> None:
     settings = Settings.read(tmp_path, {"KILN_DEBIAN": "file:///nowhere"})
     with pytest.raises(KilnError, match="Debian unstable: No such file"):
         Index(settings).files("demo")
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(
+    not (shutil.which("gpgv") and Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists()),
+    reason="needs gpgv and Debian's keyring",
+)
+def test_an_index_that_somebody_changed_is_refused(server: Server, settings: Settings, tmp_path: Path) -> None:
+    release = tmp_path / "InRelease"
+    bring(f"{debian.archives(None)[0]}/dists/bookworm/InRelease", release)
+    genuine = release.read_bytes()
+    server.add(
+        "/debian/dists/stable/InRelease", re.sub(rb"(?m)^ [0-9a-f]{64} ", b" " + b"0" * 64 + b" ", genuine, count=1)
+    )
+    index = Index(settings)
+    with pytest.raises(KilnError, match="Debian stable: its InRelease is not what Debian has signed"):
+        index.files("demo")
 
 
 @pytest.mark.sandbox

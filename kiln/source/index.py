@@ -1,6 +1,7 @@
 """The Debian archive's index of sources: which files it has, and their digests."""
 
 import lzma
+import os
 import re
 import shutil
 import tempfile
@@ -83,12 +84,16 @@ class Index:
 
 
 def _checked(release: Path) -> tuple[str, bool]:
-    """The text of a Release file, and whether a key of this machine's keyring of Debian has signed it."""
+    """The text of a Release file, and whether a key of this machine's keyring of Debian has signed it.
+
+    Raises KilnError where its text is not the one that was signed.
+    """
     keys = sorted(_KEYS.glob("debian-archive-keyring.*"))
     if shutil.which("gpgv") and keys:
+        words = ["gpgv", "--quiet", "--keyring", os.fspath(keys[0]), "--output", "-", os.fspath(release)]
         try:
-            text = process.run(["gpgv", "--quiet", "--keyring", keys[0], "--output", "-", release])
-            return text.decode(), True
-        except process.CommandFailed:
-            pass
+            return process.run(words, env=dict(os.environ) | {"LC_ALL": "C"}).decode(), True
+        except process.CommandFailed as error:  # a key that this machine does not know proves nothing either way
+            if "BAD signature" in error.message:
+                raise KilnError("its InRelease is not what Debian has signed") from error
     return release.read_text(errors="replace"), False
