@@ -1,7 +1,7 @@
 """What tests share: the tools trees, which are made once, and small projects of their own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,9 @@ from kiln.sandbox import Sandbox
 from kiln.settings import Settings
 from kiln.store import Store
 from kiln.tools import Tools
+from tests.archive import DebianArchive
 from tests.project import Project
+from tests.servers import Server, serve
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,6 +62,19 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
         return path
 
     return _write
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """An HTTP server on the loopback."""
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def archive(server: Server) -> DebianArchive:
+    """An archive laid out like Debian's, on that server."""
+    return DebianArchive(server)
 
 
 # What `make test` leaves to its children would make the tests' own makes talk more.

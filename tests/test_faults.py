@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +28,12 @@ from tests.faults import (
     told,
 )
 from tests.project import Project
-from tests.servers import Server, serve, tarball_of
+from tests.servers import Server, tarball_of
 
 ROOT = Path(__file__).parent.parent
 SEED = int(os.environ.get("KILN_SEED", 0)) or random.randrange(1 << 32)
 
 pytestmark = pytest.mark.sandbox
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

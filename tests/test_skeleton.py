@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,23 +17,12 @@ from kiln.source.fetch import fetch
 from kiln.source.pins import Archive, Debian, Git
 from tests.archive import DebianArchive
 from tests.project import Project
-from tests.servers import Repository, Server, serve, tarball_of
+from tests.servers import Repository, Server, tarball_of
 
 MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software and\n"
 FILES = {"configure": "#!/bin/sh\n", "main.c": "int main;\n", "COPYING": MIT}
 
 New = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def archive(server: Server) -> DebianArchive:
-    return DebianArchive(server)
 
 
 @pytest.fixture

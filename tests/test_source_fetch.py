@@ -1,6 +1,5 @@
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from kiln.settings import Settings
 from kiln.source.debian import pool_path
 from kiln.source.fetch import fetch
 from kiln.source.pins import Archive, Debian, Git
-from tests.servers import Repository, Server, serve, tarball_of
+from tests.servers import Repository, Server, tarball_of
 
 FILES = {"a.c": "int a;\n", "bin/run": "#!/bin/sh\n", "link": "-> bin/run"}
 BALL = tarball_of(FILES)
@@ -22,12 +21,6 @@ REPACK_SHA = hashlib.sha256(REPACK).hexdigest()
 NAME = "demo_1.orig.tar.gz"
 KEPT = f"{SHA[:12]}-{NAME}"
 WRONG = "f" * 64
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,7 @@ from kiln.source import debian
 from kiln.source.index import Index
 from kiln.source.pinning import bring
 from tests.archive import DebianArchive
-from tests.servers import Server, serve
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def archive(server: Server) -> DebianArchive:
-    return DebianArchive(server)
+from tests.servers import Server
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,10 @@ from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source.pinning import bring, pin_archive, pin_debian, pin_git
 from tests.archive import DebianArchive
-from tests.servers import Repository, Server, serve, tarball_of
+from tests.servers import Repository, Server, tarball_of
 
 FILES = {"a.c": "int a;\n", ".gitignore": "*.o\n", "bin/run": "#!/bin/sh\n"}
 BALL = tarball_of(FILES)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
 
 
 def test_a_tag_and_its_archive_have_one_content(tmp_path: Path, server: Server) -> None:

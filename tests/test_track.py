@@ -5,7 +5,7 @@ import re
 import subprocess
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,24 +18,13 @@ from kiln.source.pins import Archive, Debian, Git, Source
 from kiln.source.unpack import unpack
 from tests.archive import DebianArchive
 from tests.project import HEADER, Project
-from tests.servers import Repository, Server, serve, tarball_of
+from tests.servers import Repository, Server, tarball_of
 
 OLD = {"main.c": "int old;\n"}
 NEW = {"main.c": "int new;\n"}
 REPACK = {"main.c": "int new;\n", "debian.txt": "repacked\n"}
 
 Track = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def archive(server: Server) -> DebianArchive:
-    return DebianArchive(server)
 
 
 @pytest.fixture
