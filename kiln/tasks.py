@@ -23,7 +23,7 @@ from kiln.report.why import reasons
 from kiln.repro import repro
 from kiln.settings import Settings
 from kiln.target import Target
-from kiln.vm.qemu import own_program
+from kiln.vm.qemu import find_tap, own_program
 
 DEFAULT_BOARD = "qemu-x86_64"
 
@@ -32,6 +32,7 @@ VARIABLES = {
     "BOARD": "the board to build for, one of configs/, or all of them",
     "BOOT": "what `doit qemu` boots: cpio (the default), ext4 or disk",
     "APPEND": "kernel parameters that `doit qemu` adds",
+    "NET": "the network of `doit qemu`: user (the default), or tap:NAME, an interface of this machine",
     "DEV": "a package that is built from the working tree SRC; `doit dev` sets it",
     "SRC": "the working tree that `doit dev` builds from",
 }
@@ -160,7 +161,7 @@ def _group_doc(graph: Graph, name: str) -> str:
 
 def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict[str, Any]]:
     image = [graph.image.id] if own_program(graph.board.arch.name) else [graph.image.id, f"tools:{graph.vm}"]
-    boot, append = variables["BOOT"], variables["APPEND"] or ""
+    boot, append, tap = variables["BOOT"], variables["APPEND"] or "", find_tap(variables["NET"] or "user")
 
     def task(
         name: str, run: Callable[..., None], doc: str, *, interactive: bool = False, **more: Any
@@ -169,8 +170,8 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         return {"basename": name, "actions": [action], "uptodate": [False], "doc": doc} | more
 
     yield task(
-        "qemu", lambda: verbs.qemu(graph, boot or "cpio", append),
-        f"boot {graph.board.name} here (BOOT={', '.join(graph.roads)}; APPEND='kernel parameters')",
+        "qemu", lambda: verbs.qemu(graph, boot or "cpio", append, tap),
+        f"boot {graph.board.name} here (BOOT={', '.join(graph.roads)}; APPEND='kernel parameters'; NET=tap:NAME)",
         interactive=True, task_dep=image,
     )  # fmt: skip
     yield {"basename": "test", "name": None, "doc": f"boot {graph.board.name} by every road and check it from inside"}

@@ -32,15 +32,18 @@ from kiln.vm.qemu import Boot, command, find_program, kvm_works, with_free_ports
 from kiln.vm.setup import Setup
 
 
-def qemu(graph: Graph, road: str, append: str) -> None:
-    """Boot an image as its user would, with the console on this terminal; Ctrl-A X ends the machine."""
+def qemu(graph: Graph, road: str, append: str, tap: str) -> None:
+    """Boot an image as its user would, with the console on this terminal; Ctrl-A X ends the machine.
+
+    ``tap`` is an interface of this machine that it is connected to, instead of QEMU's own network.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         boot = _boot(graph, road, append, Path(scratch))
         program, kvm = _program(graph)
         machine = with_free_ports(graph.board.machine)
-        argv = command(machine, boot, program=program, kvm=kvm, interactive=True)
+        argv = command(machine, boot, program=program, kvm=kvm, interactive=True, tap=tap)
         print(shlex.join(argv), flush=True)
-        for host, _, guest in (pair.partition(":") for pair in machine.forward):
+        for host, _, guest in (pair.partition(":") for pair in machine.forward if not tap):
             print(f"port {guest} of the guest is 127.0.0.1:{host} here", flush=True)
         graph.store.release()
         process.run(argv, interactive=True)
@@ -110,7 +113,7 @@ def _boot(graph: Graph, road: str, append: str, scratch: Path) -> Boot:
 
 
 def doctor(graph: Graph) -> None:
-    findings = list(health.examine(graph.settings, graph.tools))
+    findings = list(health.examine(graph.settings, graph.tools, graph.board.arch.name))
     for finding in findings:
         print(finding)
     problems = sum(finding.level == "problem" for finding in findings)

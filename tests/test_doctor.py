@@ -34,7 +34,27 @@ def archive(tmp_path: Path) -> Iterator[str]:
 
 
 def findings(settings: Settings) -> list[Finding]:
-    return list(examine(settings, Tools(settings, Store(settings.store))))
+    return list(examine(settings, Tools(settings, Store(settings.store)), "x86_64"))
+
+
+@pytest.mark.parametrize(
+    ("says", "level", "words"),
+    [
+        ("echo 'Available netdev backend types:'; echo user; echo tap", "ok", "qemu-system-x86_64"),
+        ("echo 'Available netdev backend types:'; echo tap", "problem", "without its user network"),
+        ("exit 1", "problem", "ended with status 1"),
+    ],
+)
+def test_a_qemu_of_the_machines_own_needs_a_user_network(
+    tmp_path: Path, archive: str, monkeypatch: pytest.MonkeyPatch, says: str, level: str, words: str
+) -> None:
+    program = tmp_path / "bin/qemu-system-x86_64"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    found = findings(Settings.read(tmp_path, {"KILN_DEBIAN": archive}))
+    assert [finding.level for finding in found if words in finding.text] == [level]
 
 
 def test_an_archive_that_answers(tmp_path: Path, archive: str) -> None:

@@ -17,6 +17,8 @@ from tests.project import Project
         (["imgae"], ["there is no task 'imgae'", "did you mean image"]),
         (["image", "BAORD=x"], ["there is no variable 'BAORD'", "did you mean BOARD?"]),
         (["qemu", "BOOT=dsk"], ["BOOT: cannot boot test by 'dsk'", "did you mean disk?"]),
+        (["qemu", "NET=wifi"], ["NET: there is no network 'wifi'", "NET=tap:NAME"]),
+        (["qemu", "NET=tap:none7"], ["NET: this machine has no interface 'none7'", "ip tuntap add none7 mode tap"]),
         (["list", "BOARD=tset"], ["BOARD: there is no board 'tset'", "did you mean test?"]),
     ],
 )

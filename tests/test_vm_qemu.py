@@ -71,6 +71,12 @@ def test_a_user_reaches_the_guest_by_ports_of_the_loopback_and_a_test_does_not()
     assert ("-netdev", "user,id=net,restrict=on") in pairs(words)
 
 
+def test_a_guest_can_be_on_an_interface_of_this_machine() -> None:
+    words = command(MACHINE, DISK, program=QEMU, kvm=False, interactive=True, tap="tap7")
+    assert ("-netdev", "tap,id=net,ifname=tap7,script=no,downscript=no") in pairs(words)
+    assert not any(word.startswith("user,") for word in words)
+
+
 def test_a_port_that_is_taken_is_another_one() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kiln import process
 from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source import debian
 from kiln.tools import Tools
+from kiln.vm.qemu import own_program
 
 # What a board's first build takes, in bytes: tools, sources, the kernel's build tree.
 _NEEDED = 4_000_000_000
@@ -29,8 +31,8 @@ class Finding:
         return f"{self.level:<8} {self.text}" + (f"\n         {self.remedy}" if self.remedy else "")
 
 
-def examine(settings: Settings, tools: Tools) -> Iterator[Finding]:
-    """Look at everything that a build needs of the machine."""
+def examine(settings: Settings, tools: Tools, arch: str) -> Iterator[Finding]:
+    """Look at everything that a build needs of the machine, and a virtual machine of ``arch``."""
     yield Finding("ok", f"Python {sys.version.split()[0]}")
     yield _name_spaces(tools)
     yield from (_space(path) for path in dict.fromkeys((settings.store, settings.downloads)))
@@ -40,12 +42,27 @@ def examine(settings: Settings, tools: Tools) -> Iterator[Finding]:
     else:
         remedy = "install git to fetch from upstream repositories"
         yield Finding("note", "no git: sources come from mirrors and archives alone", remedy)
+    yield _qemu(arch)
     if os.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding("ok", "KVM")
     else:
         firmware = "enable virtualisation in the firmware, if there is any"
         remedy = "add yourself to the group kvm" if os.path.exists("/dev/kvm") else firmware
         yield Finding("note", "no KVM: virtual machines run by emulation, about ten times slower", remedy)
+
+
+def _qemu(arch: str) -> Finding:
+    program = own_program(arch)
+    if not program:
+        return Finding("ok", f"no qemu-system-{arch}: kiln brings one")
+    try:
+        kinds = process.run([program, "-netdev", "help"]).decode().split()
+    except KilnError as error:
+        return Finding("problem", error.message, f"mend {program}, or remove it: kiln brings one")
+    if "user" not in kinds:
+        text = f"{program} was built without its user network (libslirp)"
+        return Finding("problem", text, "install one that has it, or remove it: kiln brings one")
+    return Finding("ok", program)
 
 
 def _name_spaces(tools: Tools) -> Finding:

@@ -52,20 +52,29 @@ class Boot:
 
 
 def command(
-    machine: Machine, boot: Boot, *, program: Sequence[str], kvm: bool, interactive: bool, check: str = ""
+    machine: Machine,
+    boot: Boot,
+    *,
+    program: Sequence[str],
+    kvm: bool,
+    interactive: bool,
+    check: str = "",
+    tap: str = "",
 ) -> list[str]:
     """The command line that boots ``boot``; no image is ever written to.
 
+    ``tap`` is an interface of this machine that the guest is connected to, instead of QEMU's own user network.
     The guest sees ``check`` as ``kiln.check=`` on the kernel's command line, or, where its own boot loader says that
     line, as ``/sys/firmware/qemu_fw_cfg/by_name/opt/kiln/check``.
     """
     kind = _BUSES[machine.bus]
     ports = "".join(f",hostfwd=tcp:127.0.0.1:{pair.replace(':', '-:')}" for pair in machine.forward)
+    user = f"user,id=net{ports}" if interactive else "user,id=net,restrict=on"
     # fmt: off
     words = [
         *_machine(machine, program, kvm),
         "-device", f"virtio-rng-{kind}",
-        "-netdev", f"user,id=net{ports}" if interactive else "user,id=net,restrict=on",
+        "-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no" if tap else user,
         "-device", f"virtio-net-{kind},netdev=net" + ",romfile=" * (kind == "pci"),
     ]
     if interactive:
@@ -89,6 +98,19 @@ def command(
     if check and not boot.kernel:
         words += ["-fw_cfg", f"name=opt/kiln/check,string={check}"]
     return words
+
+
+def find_tap(net: str) -> str:
+    """The interface that ``net`` names as tap:NAME; none for "user". Raises KilnError for what is neither."""
+    kind, _, name = net.partition(":")
+    if net == "user":
+        return ""
+    if kind != "tap" or not name:
+        raise KilnError(f"there is no network {net!r}", where="NET", hint="NET=user, or NET=tap:NAME")
+    if not Path("/sys/class/net", name).is_dir():
+        hint = f"as root, once: ip tuntap add {name} mode tap user {os.environ.get('USER', 'NAME')}"
+        raise KilnError(f"this machine has no interface {name!r}", where="NET", hint=hint)
+    return name
 
 
 def with_free_ports(machine: Machine) -> Machine:
