@@ -11,9 +11,17 @@ from pathlib import Path
 from kiln.graph import KERNEL, Graph
 from kiln.image.targets import kernel_image
 from kiln.settings import Settings
-from kiln.vm.qemu import Boot, command, find_program, kvm_works, with_free_ports
+from kiln.vm.qemu import Boot, command, find_program, kvm_works
 
 _PATIENCE = 180.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has; each call gives another."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def build(root: Path, board: str) -> Graph:
@@ -55,8 +63,8 @@ class Guest:
     def __init__(
         self, graph: Graph, log: Path, *words: str, drive: Path | None = None, append: str = "", without: str = ""
     ) -> None:
-        machine = with_free_ports(replace(graph.board.machine, forward=("1:22",)))
-        self.port = machine.forward[0].partition(":")[0]
+        self.port = str(free_port())
+        machine = replace(graph.board.machine, forward=(f"{self.port}:22",))
         kernel, cmdline = kernel_image(graph.result(KERNEL).built()), f"{graph.board.cmdline} {append}".strip()
         if drive:
             boot = Boot(kernel=kernel, drive=drive, cmdline=f"{cmdline} root=/dev/vda rootwait")

@@ -17,7 +17,7 @@ import pytest
 
 from kiln.graph import Graph
 from kiln.sandbox import Mount
-from tests.guest import Clients, Guest, Login, build
+from tests.guest import Clients, Guest, Login, build, free_port
 from tests.test_boot import ROOT, copy_to
 
 pytestmark = pytest.mark.boot
@@ -168,9 +168,7 @@ def test_ports_are_forwarded_both_ways(clients: Clients, kim: Login) -> None:
     with web(b"from here") as port:
         back = kim.run("wget -qO- http://127.0.0.1:8080/", options=("-R", f"8080:127.0.0.1:{port}"))
         assert back.stdout == "from here"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        local = probe.getsockname()[1]
+    local = free_port()
     words = ["-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{local}:127.0.0.1:22"]
     with subprocess.Popen([clients.folder / "ssh", *kim.argv("sleep 60", options=tuple(words))]) as tunnel:
         seen = b""
