@@ -104,12 +104,19 @@ def refused(login: Login) -> None:
     assert "Permission denied (publickey)." in done.stderr
 
 
-def test_nobody_logs_in_without_a_key_that_is_known(clients: Clients, node: Guest, keys: dict[str, Path]) -> None:
-    stranger = clients.folder / "stranger"
+def test_nobody_logs_in_without_a_key_that_is_known(
+    clients: Clients, graph: Callable[..., Graph], keys: dict[str, Path], tmp_path: Path
+) -> None:
+    stranger = tmp_path / "stranger"
     clients.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", stranger).check_returncode()
-    # Two only: sshd turns those away for a while who are refused more often.
-    for key in (None, stranger):
-        refused(Login(clients, node, "kim", key))
+    # A machine of its own: sshd turns those away for a while who are refused more often.
+    guest = Guest(graph(), tmp_path / "log")
+    try:
+        guest.answers()
+        for key in (None, stranger):
+            refused(Login(clients, guest, "kim", key))
+    finally:
+        guest.off()
 
 
 def test_a_command_has_its_status_its_streams_and_a_terminal_if_it_asks(kim: Login) -> None:
