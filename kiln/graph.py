@@ -17,7 +17,7 @@ from kiln.recipe.load import Recipe
 from kiln.recipe.step import Step
 from kiln.settings import Settings
 from kiln.source.tree import Patched, SourceTree
-from kiln.stage import Stage, Workshop
+from kiln.stage import Stage, Workshop, with_libs
 from kiln.store import Store
 from kiln.target import Target, closure
 from kiln.tools import Tools
@@ -124,13 +124,8 @@ class Graph:
         ext4 = Ext4(rootfs, self.tools)
         parts = (Archive("cpio", rootfs, self.tools), Archive("tar", rootfs, self.tools), ext4)
         disk = Disk(ext4, kernel, self.tools) if self.board.loader == "syslinux" else None
-        licenses = Licenses(self.board, self._shipped([*stages, kernel]), self.recipes, self.store)
+        licenses = Licenses(self.board, with_libs([*stages, kernel]), self.recipes, self.store)
         return Image(rootfs, kernel, licenses, parts, disk, self.settings.output)
-
-    def _shipped(self, stages: Iterable[Stage]) -> list[Stage]:
-        """Those stages, and all that is compiled into them."""
-        found = {stage.id: stage for own in stages for stage in (own, *own.sysroot())}
-        return [stage for _, stage in sorted(found.items())]
 
     @cached_property
     def targets(self) -> list[Target]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -207,14 +207,7 @@ class Stage(Target):
 
     def sysroot(self) -> list["Stage"]:
         """The libraries that it names, and all that these are compiled against."""
-        found: dict[str, Stage] = {}
-        pending = list(self.libs)
-        while pending:
-            lib = pending.pop()
-            if lib.id not in found:
-                found[lib.id] = lib
-                pending += lib.libs
-        return [lib for _, lib in sorted(found.items())]
+        return with_libs(self.libs)
 
     def work(self) -> Work:
         """Where this stage builds, or where its last build failed."""
@@ -255,6 +248,18 @@ class Stage(Target):
         killed = error.status == _KILLED or any("Killed" in line for line in shown)
         memory = ["  memory   something was killed; where memory is scarce, lower KILN_JOBS"] if killed else []
         return BuildFailed("\n".join([ended, *shown, f"  log      {log}", *memory, retry]))
+
+
+def with_libs(stages: Iterable[Stage]) -> list[Stage]:
+    """These stages and all that they are compiled against, by name."""
+    found: dict[str, Stage] = {}
+    pending = list(stages)
+    while pending:
+        stage = pending.pop()
+        if stage.id not in found:
+            found[stage.id] = stage
+            pending += stage.libs
+    return [stage for _, stage in sorted(found.items())]
 
 
 def _shortened(line: str) -> str:

@@ -29,7 +29,7 @@ DEFAULT_BOARD = "qemu-x86_64"
 
 # Every NAME=value that a command line may hold.
 VARIABLES = {
-    "BOARD": "the board to build for, one of configs/, or all of them",
+    "BOARD": "the board to build for, one of configs/; 'all' does it for each of them",
     "BOOT": "what `doit qemu` boots: cpio (the default), ext4 or disk",
     "APPEND": "kernel parameters that `doit qemu` adds",
     "NET": "the network of `doit qemu`: user (the default), or tap:NAME, an interface of this machine",

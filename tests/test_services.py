@@ -3,6 +3,8 @@ import pytest
 from kiln.errors import KilnError
 from kiln.image.manifest import Layer, Node, file_node
 from kiln.image.services import inittab, is_fragment
+from kiln.image.targets import Rootfs
+from tests.project import Project
 
 
 def fragment(package: str, name: str, text: str) -> Layer:
@@ -36,3 +38,15 @@ def test_fragments_themselves_are_told_apart() -> None:
     paths = {"etc/inittab.d": True, "etc/inittab.d/50-sshd": True, "etc/inittab": False, "etc/inittab.data": False}
     for path, expected in paths.items():
         assert is_fragment(file_node(path, b"", package="tiny")) == expected
+
+
+@pytest.mark.sandbox
+def test_a_board_brings_a_service_in_its_overlay(real_project: Project) -> None:
+    real_project.file("board/test/overlay/etc/inittab.d/70-own", "::once:own\n")
+    run = real_project.doit("rootfs")
+    assert run.returncode == 0, run.stdout
+    manifest = real_project.graph().image.deps[0]
+    assert isinstance(manifest, Rootfs)
+    nodes = {node.path: node for node in manifest.manifest().nodes}
+    assert nodes["etc/inittab"].read() == b"::once:own\n"
+    assert "etc/inittab.d" not in nodes

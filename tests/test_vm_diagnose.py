@@ -124,7 +124,7 @@ def only(text: str, setup: Setup = SHED) -> Finding:
         ("I/O error, dev vda, sector 49152 op 0x0:(READ)", "the disk vda cannot be read", "shorter"),
         ("IP-Config: No network devices available", "CONFIG_VIRTIO_NET is not set", "add 'net' to linux in [kconfig]"),
         ("IP-Config: Auto-configuration of network failed", "DHCP", "ip="),
-        ("sshd: no hostkeys available -- exiting.", "no host keys", "ssh-keygen -A"),
+        ("sshd: no hostkeys available -- exiting.", "no host keys", "when sshd starts"),
         (MODES, "/home/potter/.ssh", "without write permission"),
         (LOCKED, "the account potter is locked", "[users]"),
         (FORWARD, "the port of tcp:127.0.0.1:2222-:22 is taken", "forward in [qemu]"),

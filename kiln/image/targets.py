@@ -108,7 +108,8 @@ class Rootfs(Part):
         layers = [*packages, ("users", accounts), ("board", board), *overlays]
         shipped = [(name, [node for node in nodes if _is_shipped(node)]) for name, nodes in layers]
         # What a board lays over its packages, it means to win.
-        owners = {node.path: name for name, nodes in overlays for node in nodes if node.kind != "dir"}
+        own = {name for name, _ in overlays}
+        owners = {node.path: name for name, nodes in shipped if name in own for node in nodes if node.kind != "dir"}
         manifest = Manifest.merge(shipped, owners=owners | dict(self.board.owners))
         return Manifest(tuple(secrets.guarded(manifest.nodes, self.board.private_keys)))
 

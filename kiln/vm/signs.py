@@ -126,7 +126,7 @@ SIGNS: tuple[Sign, ...] = (
     Sign(pattern=r"udhcpc: no lease", level="flaw", means="no DHCP server answered",
          then="check the network of the machine, or set network = \"static\" in {setup.file}"),
     Sign(pattern=r"no hostkeys available", level="flaw", means="sshd has no host keys, so it does not start",
-         then="`ssh-keygen -A` makes them at the first boot; /etc/ssh must be writable for that"),
+         then="they are made when sshd starts; /etc/ssh must be writable for that"),
     Sign(pattern=r"bad ownership or modes for (?:chroot )?(?:directory|file) (\S+)", level="flaw",
          means="sshd trusts no key below {1}: others than its user can write to it",
          then="own it by that user, without write permission for group and others"),
