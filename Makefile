@@ -21,6 +21,7 @@ check: $(DEV)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@for recipe in packages/*-*/recipe.py; do $(VENV)/bin/mypy --no-error-summary $$recipe || exit; done
 	@$(VENV)/bin/pytest -q -m "not sandbox and not boot" $(PYTEST)
 
 format: $(DEV)

@@ -13,17 +13,22 @@ from kiln import arch
 from kiln.arch import Arch
 from kiln.errors import KilnError, nearest
 from kiln.image.accounts import User
+from kiln.kernel import Prebuilt
 from kiln.recipe.load import Recipe
 from kiln.vm.qemu import Machine
 
 _WORDS = {str: "a string", int: "a whole number", list: "a list of strings", dict: "a table"}
 _INTERFACE = re.compile(r"[A-Za-z][\w.-]{0,14}")
 
+# What an image consists of where its board does not say.
+_IMAGES = ("cpio", "tar", "ext4")
+
 # What a board chooses by one word.
 _CHOICES = {
     "network": ("kernel", "dhcp", "static", "none"),
     "sshd": ("none", "openssh", "dropbear"),
     "loader": ("syslinux", "none"),
+    "compress": ("zstd", "gzip", "lz4", "none", "xz"),
 }
 
 
@@ -72,7 +77,11 @@ class Board:
     network: str = "kernel"
     interfaces: tuple[Interface, ...] = ()
     loader: str = "syslinux"
+    images: tuple[str, ...] = (*_IMAGES, "disk")
+    compress: str = "zstd"
     root_size: int | None = None
+    budget: Mapping[str, int] = field(default_factory=dict)
+    kernel: Prebuilt | None = None
     machine: Machine = field(default_factory=Machine)
 
     @property
@@ -151,10 +160,17 @@ class _Reader:
         known = {
             "summary": str, "arch": str, "packages": list, "hostname": str, "cmdline": str, "root_size": str,
             "versions": dict, "kconfig": dict, "options": dict, "users": dict, "groups": dict, "owners": dict,
-            "private_keys": list, "interfaces": dict, "qemu": dict,
+            "private_keys": list, "interfaces": dict, "qemu": dict, "images": list, "budget": dict, "kernel": dict,
         } | dict.fromkeys(_CHOICES, str)  # fmt: skip
         self._check((), table, known, required=("summary", "arch", "packages"))
-        for key, kind in {"versions": str, "owners": str, "kconfig": list, "options": dict, "groups": int}.items():
+        for key, kind in {
+            "versions": str,
+            "owners": str,
+            "kconfig": list,
+            "options": dict,
+            "groups": int,
+            "budget": str,
+        }.items():
             self._check((key,), table.get(key, {}), dict.fromkeys(table.get(key, {}), kind))
         for key in ("hostname", "cmdline"):
             if not table.get(key, "").isprintable():
@@ -163,6 +179,7 @@ class _Reader:
             if table.get(key, choices[0]) not in choices:
                 raise self._error((key,), f"{table[key]!r} is not a choice", nearest(table[key], choices))
         sshd = table.get("sshd", "none")
+        loader = table.get("loader", "syslinux" if table["arch"] == "x86_64" else "none")
         board = Board(
             name=name,
             root=self._root,
@@ -180,7 +197,11 @@ class _Reader:
             owners=table.get("owners", {}),
             network=table.get("network", "kernel"),
             interfaces=self._interfaces(table.get("interfaces", {})),
-            loader=table.get("loader", "syslinux" if table["arch"] == "x86_64" else "none"),
+            loader=loader,
+            images=tuple(table.get("images", _IMAGES if loader == "none" else (*_IMAGES, "disk"))),
+            compress=table.get("compress", _CHOICES["compress"][0]),
+            budget={name: self._size(("budget", name), size) for name, size in table.get("budget", {}).items()},
+            kernel=self._kernel(table["kernel"]) if "kernel" in table else None,
             root_size=self._size(("root_size",), table["root_size"]) if "root_size" in table else None,
             machine=self._machine(table.get("qemu", {}), table["arch"]),
         )
@@ -253,6 +274,11 @@ class _Reader:
             self._check(place, chosen, {"address": str, "gateway": str, "dns": list}, required=("address",))
             interfaces.append(self._guard(place, partial(Interface, name=name, **_with_tuples(chosen))))
         return tuple(interfaces)
+
+    def _kernel(self, table: Mapping[str, Any]) -> Prebuilt:
+        self._check(("kernel",), table, {item.name: str for item in fields(Prebuilt)}, required=("file", "sha256"))
+        kernel: Prebuilt = self._guard(("kernel",), lambda: Prebuilt(**table))
+        return kernel
 
     def _machine(self, table: Mapping[str, Any], arch_name: str) -> Machine:
         kinds = {item.name: type(item.default) for item in fields(Machine) if item.name != "arch"}

@@ -32,7 +32,7 @@ def sort_out(settings: Settings) -> list[Item]:
     stores = [store for graph in list(graphs.values())[:1] for store in (graph.store, graph.store.local)]
     reached: dict[Path, str] = {}
     for name, graph in graphs.items():
-        for target in [*closure(graph.image), *graph.tools]:
+        for target in [*closure(graph.image, *graph.media.values()), *graph.tools]:
             entry = target.entry()
             if entry:
                 reached.setdefault(entry.path, f"board {name}")

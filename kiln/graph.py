@@ -9,24 +9,33 @@ from kiln import board as boards
 from kiln import digest
 from kiln.board import Board
 from kiln.errors import KilnError, nearest
+from kiln.image.boot import Disk, Embedded, Grub, IpxeIso, Iso, Qcow2, Uefi, Uki
+from kiln.image.image import Image
 from kiln.image.licenses import Licenses
-from kiln.image.targets import Archive, Disk, Ext4, Image, Rootfs
+from kiln.image.media import Cpio, Erofs, Ext4, Initramfs, Oci, Shown, Squashfs, Tar
+from kiln.image.targets import Rootfs
 from kiln.jobs import Jobserver
+from kiln.kernel import PrebuiltKernel
+from kiln.netboot.script import has_script
 from kiln.recipe import load as recipe_load
 from kiln.recipe.load import Recipe
 from kiln.recipe.step import Step
 from kiln.settings import Settings
 from kiln.source.tree import Patched, SourceTree
-from kiln.stage import Stage, Workshop, with_libs
+from kiln.stage import INITRAMFS, Stage, Workshop, with_libs
 from kiln.store import Store
 from kiln.target import Target, closure
 from kiln.tools import Tools
+from kiln.vm.roads import ROADS
 
 KERNEL = "linux"
 
 # What a package that is compiled for the board gets without asking.
 _TOOLCHAIN = "toolchain"
 _LIBC = ("linux-headers", "musl")
+# What writes EROFS images, and what the small initramfs consists of, in projects that have them.
+_EROFS = "erofs-utils"
+_INITRAMFS = ("busybox", "early-init")
 
 
 class Graph:
@@ -111,27 +120,66 @@ class Graph:
         return f"vm-{self.board.arch.name}"
 
     @property
-    def roads(self) -> tuple[str, ...]:
-        """The ways by which the board boots; without a boot loader QEMU starts its kernel."""
-        return ("cpio", "ext4") if self.board.loader == "none" else ("cpio", "ext4", "disk")
+    def roads(self) -> list[str]:
+        """The ways by which the board boots."""
+        return [name for name, road in ROADS.items() if set(road.media) <= self.media.keys()]
+
+    @cached_property
+    def kernel(self) -> Stage | PrebuiltKernel:
+        """What the board boots."""
+        if self.board.kernel:
+            return PrebuiltKernel(self.board.kernel, self.settings, self.store)
+        return self.result(KERNEL)
+
+    @cached_property
+    def rootfs(self) -> Rootfs:
+        names = self.runtime()
+        packages = [self.recipes[name].package for name in names]
+        return Rootfs(self.board, packages, [self.result(name) for name in names], self.store)
+
+    @cached_property
+    def media(self) -> dict[str, Shown]:
+        """Everything that the board can be shipped as, by name."""
+        rootfs, kernel, tools, output = self.rootfs, self.kernel, self.tools, self.settings.output
+        ext4 = Ext4(rootfs, tools, output)
+        cpio, squashfs = Cpio(rootfs, tools, output), Squashfs(rootfs, tools, output)
+        made: list[Shown] = [cpio, Tar(rootfs, tools, output), ext4, squashfs, Oci(rootfs, tools, output)]
+        if _EROFS in self.recipes:
+            made.append(Erofs(rootfs, self.result(_EROFS), tools, output))
+        initramfs = None
+        if self.recipes.keys() >= set(_INITRAMFS):
+            initramfs = Initramfs([self.result(name) for name in _INITRAMFS], rootfs, tools, output)
+            made.append(initramfs)
+        if self.board.loader == "syslinux":
+            disk = Disk(ext4, rootfs, kernel, tools, output)
+            made += [disk, Qcow2(disk, rootfs, tools, output), Grub(rootfs, kernel, tools, output)]
+            made.append(Uefi(ext4, rootfs, kernel, tools, output))
+            if has_script(self.board):
+                made.append(IpxeIso(cpio, rootfs, kernel, tools, output))
+            if initramfs:
+                made.append(Uki(ext4, initramfs, rootfs, kernel, tools, output))
+                made.append(Iso(squashfs, initramfs, rootfs, kernel, tools, output))
+        if isinstance(kernel, Stage):
+            made.append(self._embedded(cpio))
+        return {medium.id: medium for medium in made}
 
     @cached_property
     def image(self) -> Image:
-        names, kernel = self.runtime(), self.result(KERNEL)
-        packages = [self.recipes[name].package for name in names]
-        stages = [self.result(name) for name in names]
-        rootfs = Rootfs(self.board, packages, stages, self.store)
-        ext4 = Ext4(rootfs, self.tools)
-        parts = (Archive("cpio", rootfs, self.tools), Archive("tar", rootfs, self.tools), ext4)
-        disk = Disk(ext4, kernel, self.tools) if self.board.loader == "syslinux" else None
-        licenses = Licenses(self.board, with_libs([*stages, kernel]), self.recipes, self.store)
-        return Image(rootfs, kernel, licenses, parts, disk, self.settings.output)
+        for name in self.board.images:
+            if name not in self.media:
+                hint = nearest(name, self.media)
+                raise KilnError(f"{self.board.name} cannot be shipped as {name!r}", where="images", hint=hint)
+        shipped = with_libs(self.rootfs.stages + ([self.kernel] if isinstance(self.kernel, Stage) else []))
+        licenses = Licenses(self.board, shipped, self.recipes, self.store)
+        media = [self.media[name] for name in self.board.images]
+        others = [medium for medium in self.media.values() if medium not in media]
+        return Image(self.rootfs, self.kernel, licenses, media, others, self.settings.output)
 
     @cached_property
     def targets(self) -> list[Target]:
-        """Every target: those of the board's image first, then the packages that it leaves out, and all tools."""
+        """Every target: those of the board's image first, then what it leaves out, and all tools."""
         others = [stage for name in self.recipes for stage in self.stages(name).values()]
-        return closure(self.image, *others, *self.tools)
+        return closure(self.image, *self.media.values(), *others, *self.tools)
 
     def needed(self, target: Target) -> bool:
         """Whether the board's image needs a lazy target made, because a user of it must be made."""
@@ -180,6 +228,28 @@ class Graph:
             )
         return stages
 
+    def _embedded(self, cpio: Cpio) -> Embedded:
+        """The kernel with ``cpio`` inside."""
+        recipe, kernel = self.recipes[KERNEL], self.result(KERNEL)
+        package = recipe.package
+        # The name of the archive says how it is compressed.
+        place = f"{INITRAMFS}/{cpio.name_of_file}"
+        return Embedded(
+            package,
+            kernel.version,
+            self._workshop,
+            self.settings.output,
+            self.board,
+            steps={phase: self._record(recipe, phase, initramfs=place) for phase in package.stages["build"]},
+            source=kernel.source,
+            before=kernel.before,
+            used=kernel.used,
+            libs=kernel.libs,
+            tree=kernel.tree,
+            kept=kernel.kept and kernel.kept.with_name(f"{kernel.kept.name}-embedded"),
+            initramfs=cpio,
+        )
+
     def _source_of(self, recipe: Recipe, version: str, *, patched: bool) -> SourceTree | Patched | None:
         package = recipe.package
         if package.source is None:
@@ -189,8 +259,8 @@ class Graph:
             return tree
         return Patched(tree, package.name, recipe.patches, self.tools)
 
-    def _record(self, recipe: Recipe, phase: str) -> Step:
-        step = Step(recipe.folder, self.board.options.get(recipe.package.name, {}))
+    def _record(self, recipe: Recipe, phase: str, *, initramfs: str = "") -> Step:
+        step = Step(recipe.folder, self.board.options.get(recipe.package.name, {}), initramfs=initramfs)
         function = recipe.package.phase(phase)
         if function:
             try:

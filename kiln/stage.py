@@ -22,6 +22,9 @@ from kiln.target import UNKNOWN, Target
 from kiln.tools import Tools
 from kiln.trees import EPOCH, merge, seal
 
+# Where a kernel's build sees the initramfs that goes into it.
+INITRAMFS = "/work"
+
 _ENV = {"SOURCE_DATE_EPOCH": str(EPOCH)}
 _SHOWN_LINES = 12
 _SHOWN_WIDTH = 160
@@ -49,7 +52,8 @@ class Stage(Target):
 
     Libraries and the stage before count by their content, tools by their key, so an equal result rebuilds nothing.
     ``libs`` are those that it names; it sees what they are compiled against as well. A ``tree`` is a user's working
-    tree that stands in for the source; ``kept`` is a build folder that the next build goes on in.
+    tree that stands in for the source; ``kept`` is a build folder that the next build goes on in. An ``initramfs`` goes
+    into a kernel.
     """
 
     def __init__(
@@ -66,9 +70,10 @@ class Stage(Target):
         libs: Sequence["Stage"],
         tree: Path | None = None,
         kept: Path | None = None,
+        initramfs: Target | None = None,
     ) -> None:
         tools = workshop.tools
-        deps = (tools["sandbox"], tools["build"], *filter(None, (source, before)), *used, *libs)
+        deps = (tools["sandbox"], tools["build"], *filter(None, (source, before, initramfs)), *used, *libs)
         super().__init__(workshop.store, deps, local=bool(tree or kept))
         self.package = package.name
         self.id = f"{package.name}:{stage}"
@@ -77,7 +82,7 @@ class Stage(Target):
         self.doc = f"{package.summary}, {version}"
         self.phases = {phase: step.actions for phase, step in steps.items()}
         self.source, self.before, self.used, self.libs = source, before, tuple(used), tuple(libs)
-        self.tree, self.kept = tree, kept
+        self.tree, self.kept, self.initramfs = tree, kept, initramfs
         self._files = {name: path for step in steps.values() for name, path in step.files.items()}
         self._workshop = workshop
         self._interface = UNKNOWN
@@ -118,6 +123,8 @@ class Stage(Target):
             "tools": {"tree": self._workshop.tools["build"].key()} | by_key,
             "libs": {lib.package: lib.interface() for lib in self.libs},
         }
+        if self.initramfs:
+            inputs["initramfs"] = self.initramfs.content()
         return inputs | {"local": self.origin} if self.origin else inputs
 
     @property
@@ -191,6 +198,8 @@ class Stage(Target):
             mounts.append(Mount(source=source, target="/src"))
         if self.before:
             mounts.append(Mount(source=self.before.sound().root, target="/config"))
+        if self.initramfs:
+            mounts.append(Mount(source=self.initramfs.sound().root, target=INITRAMFS))
         sandbox = self._workshop.tools.sandbox("build").with_mounts(mounts).with_env(_ENV, cwd="/build")
         return self._with_ccache(sandbox)
 

@@ -107,17 +107,24 @@ class Target(ABC):
         return entry
 
     def build(self) -> None:
-        """Make the result, and the lazy dependencies that it needs, unless another thread did."""
+        """Make the result, and the lazy dependencies that it needs, unless another thread did; then publish it."""
         with self._lock:
-            if self.look():
-                return
-            for dep in self.deps:
-                if dep.lazy:
-                    dep.build()
-            inputs = self.inputs()
-            assert key(inputs), f"{self.id} was asked for before its dependencies"
-            self._entry = self._make(inputs)
-            self._damage = []
+            if not self.look():
+                for dep in self.deps:
+                    if dep.lazy:
+                        dep.build()
+                inputs = self.inputs()
+                assert key(inputs), f"{self.id} was asked for before its dependencies"
+                self._entry = self._make(inputs)
+                self._damage = []
+            self.publish()
+
+    def published(self) -> bool:
+        """Whether a finished result is where its user looks for it."""
+        return True
+
+    def publish(self) -> None:
+        """Show the finished result where its user looks for it."""
 
     def _make(self, inputs: dict[str, Any]) -> Entry:
         return self.store.build(self.name, self.version, inputs, self.fill, file_mode=self.file_mode)

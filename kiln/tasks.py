@@ -7,6 +7,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from doit import doit_cmd
 from doit.action import BaseAction
 from doit.exceptions import InvalidDodoFile, TaskError, TaskFailed
 
-from kiln import verbs
 from kiln.errors import UNWRITABLE, KilnError, nearest
 from kiln.graph import Graph
 from kiln.recipe.package import Kconfig
@@ -23,16 +23,29 @@ from kiln.report.why import reasons
 from kiln.repro import repro
 from kiln.settings import Settings
 from kiln.target import Target
+from kiln.verbs import boot, cpio, house, packages
+from kiln.verbs.boot_report import boot_report
+from kiln.verbs.dev_init import dev_init
+from kiln.verbs.graph import graph as draw
+from kiln.verbs.netboot import HTTP_PORT, TFTP_PORT, serve
+from kiln.verbs.size import size
 from kiln.vm.qemu import find_tap, own_program
+from kiln.vm.roads import ROADS
 
 DEFAULT_BOARD = "qemu-x86_64"
 
 # Every NAME=value that a command line may hold.
 VARIABLES = {
     "BOARD": "the board to build for, one of configs/; 'all' does it for each of them",
-    "BOOT": "what `doit qemu` boots: cpio (the default), ext4 or disk",
+    "BOOT": "what `doit qemu` boots: cpio (the default), or another road that `doit help qemu` names",
     "APPEND": "kernel parameters that `doit qemu` adds",
     "NET": "the network of `doit qemu`: user (the default), or tap:NAME, an interface of this machine",
+    "ADDRESS": "the address of this machine that `doit serve` offers images on (127.0.0.1)",
+    "PORT": f"the port that `doit serve` has for HTTP ({HTTP_PORT})",
+    "TFTP": f"the port that `doit serve` has for TFTP ({TFTP_PORT})",
+    "FILE": "the file that `doit dev-init` watches (that of the board's /init)",
+    "PLACE": "where `doit dev-init` has it in the image (init)",
+    "COMPRESS": "the compressor of `doit cpio:repack` and `doit cpio:append`",
     "DEV": "a package that is built from the working tree SRC; `doit dev` sets it",
     "SRC": "the working tree that `doit dev` builds from",
 }
@@ -95,7 +108,7 @@ class Fresh:
         target = self.target
         target.store.sweep()  # where all is fresh, nobody else does
         if target.look():
-            return True
+            return target.published()
         return target.lazy and target.id not in self.asked and not self.graph.needed(target)
 
     def __repr__(self) -> str:
@@ -144,7 +157,7 @@ def _target_tasks(graph: Graph) -> Iterator[dict[str, Any]]:
             "actions": [Action(target.build, target=target)],
             "uptodate": [Fresh(target, graph)],
             "task_dep": [dep.id for dep in target.deps],
-            "clean": [Action(lambda target=target: verbs.clean(target))],
+            "clean": [Action(lambda target=target: house.clean(target))],
             "doc": target.doc,
         }
         if name and basename not in groups:
@@ -160,8 +173,7 @@ def _group_doc(graph: Graph, name: str) -> str:
 
 
 def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict[str, Any]]:
-    image = [graph.image.id] if own_program(graph.board.arch.name) else [graph.image.id, f"tools:{graph.vm}"]
-    boot, append, tap = variables["BOOT"], variables["APPEND"] or "", find_tap(variables["NET"] or "user")
+    road, append, tap = variables["BOOT"] or "cpio", variables["APPEND"] or "", find_tap(variables["NET"] or "user")
 
     def task(
         name: str, run: Callable[..., None], doc: str, *, interactive: bool = False, **more: Any
@@ -170,64 +182,153 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         return {"basename": name, "actions": [action], "uptodate": [False], "doc": doc} | more
 
     yield task(
-        "qemu", lambda: verbs.qemu(graph, boot or "cpio", append, tap),
+        "qemu", lambda: boot.qemu(graph, road, append, tap),
         f"boot {graph.board.name} here (BOOT={', '.join(graph.roads)}; APPEND='kernel parameters'; NET=tap:NAME)",
-        interactive=True, task_dep=image,
+        interactive=True, task_dep=_needed(graph, road),
     )  # fmt: skip
-    yield {"basename": "test", "name": None, "doc": f"boot {graph.board.name} by every road and check it from inside"}
-    for road in graph.roads:
-        tested = task("test", lambda road=road: verbs.test(graph, road), f"boot by {road} and check", task_dep=image)
-        yield tested | {"name": road}
+    yield {"basename": "test", "name": None, "doc": "boot the image by each of its roads, and check it from inside"}
+    yield {
+        "basename": "matrix",
+        "actions": None,
+        "doc": f"boot {graph.board.name} by every road there is, and check it",
+        "task_dep": [f"test:{name}" for name in graph.roads],
+    }
+    for name in graph.roads:
+        own = set(ROADS[name].media) <= set(graph.board.images)
+        tested = task(
+            "test" if own else f"test:{name}", lambda name=name: boot.test(graph, name),
+            f"boot by {name} ({ROADS[name].doc}) and check", task_dep=_needed(graph, name),
+        )  # fmt: skip
+        yield tested | ({"name": name} if own else {})
+    yield {
+        "basename": "media",
+        "actions": None,
+        "doc": f"everything that {graph.board.name} can be shipped as",
+        "task_dep": [graph.image.id, *graph.media],
+    }
     yield task(
-        "diagnose", lambda *places: verbs.diagnose(graph, *places),
+        "netboot", lambda: boot.qemu(graph, "tftp", append, ""),
+        f"boot {graph.board.name} here through the iPXE of QEMU's network card (APPEND='kernel parameters')",
+        interactive=True, task_dep=_needed(graph, "tftp"),
+    )  # fmt: skip
+    address = variables["ADDRESS"] or "127.0.0.1"
+    ports = _port(variables, "PORT", HTTP_PORT), _port(variables, "TFTP", TFTP_PORT)
+    yield task(
+        "serve", lambda: serve(graph, address=address, http_port=ports[0], tftp_port=ports[1]),
+        "offer kernel, initramfs and iPXE script to machines that boot over the network (ADDRESS=, PORT=, TFTP=)",
+        interactive=True, task_dep=[graph.image.id, "cpio"],
+    )  # fmt: skip
+    yield task(
+        "dev-init",
+        lambda: dev_init(graph, variables["FILE"] or "", variables["PLACE"] or "", append),
+        "boot at each save of /init, or of another file of the image (FILE=./my-rcS PLACE=etc/init.d/rcS)",
+        interactive=True, task_dep=_needed(graph, "cpio"),
+    )  # fmt: skip
+    yield from _cpio_tasks(graph, variables["COMPRESS"] or "", task)
+    yield from _report_tasks(graph, task)
+    yield task(
+        "diagnose", lambda *places: boot.diagnose(graph, *places),
         "say what went wrong in a boot: LOG, - for standard input, or the newest log of the board", pos_arg="log",
     )  # fmt: skip
-    yield task("doctor", lambda: verbs.doctor(graph), "check this machine, and say what to do about each finding")
+    yield task("doctor", lambda: house.doctor(graph), "check this machine, and say what to do about each finding")
     yield task(
-        "shell", lambda *names: verbs.shell(graph, *names),
+        "shell", lambda *names: packages.shell(graph, *names),
         "go back into the sandbox of a package, where its build failed",
         interactive=True, pos_arg="packages",
     )  # fmt: skip
     yield task(
-        "why", lambda *names: verbs.why(graph, *names),
+        "why", lambda *names: house.why(graph, *names),
         "say what would be made for a target (image, if none is named), and for which change", pos_arg="targets",
     )  # fmt: skip
     yield task(
-        "diff", lambda *places: verbs.diff(graph, *places),
+        "diff", lambda *places: house.diff(graph, *places),
         "compare two images or manifests by path: boards, output folders, manifest.json files", pos_arg="images",
     )  # fmt: skip
     dry = {"name": "dry", "long": "dry-run", "type": bool, "default": False, "help": "only say what would be freed"}
     yield task(
-        "gc", lambda *, dry: verbs.gc(graph, dry=dry),
+        "gc", lambda *, dry: house.gc(graph, dry=dry),
         "free the room of results that no board reaches", params=[dry],
     )  # fmt: skip
-    yield task("verify", lambda: verbs.verify(graph), "look at every file of the store, and set damaged results aside")
-    yield task("store", lambda: verbs.store(graph), "show what takes how much room")
+    yield task("verify", lambda: house.verify(graph), "look at every file of the store, and set damaged results aside")
+    yield task("store", lambda: house.store(graph), "show what takes how much room")
     yield task(
         "repro", lambda *names: repro(graph, names),
         "build packages (all and the images, if none is named) again elsewhere, and compare",
         interactive=True, pos_arg="packages",
     )  # fmt: skip
     yield task(
-        "new-package", lambda *words: verbs.new_package(graph, _taken(graph, variables), *words),
+        "new-package", lambda *words: packages.new_package(graph, _taken(graph, variables), *words),
         "write the first recipe of a package: NAME, and a URL, archive, git URL#TAG or Debian source file",
         interactive=True, pos_arg="words",
     )  # fmt: skip
     told = {"name": "dry", "long": "dry-run", "type": bool, "default": False, "help": "only say what would be written"}
     yield task(
-        "track", lambda *words, dry: verbs.track(graph, *words, dry=dry),
+        "track", lambda *words, dry: packages.track(graph, *words, dry=dry),
         "look for newer versions of all packages, or write the pins of one's newest into its recipe",
         interactive=True, params=[told], pos_arg="words",
     )  # fmt: skip
-    yield task("tools:lock", lambda: verbs.lock(graph), "pin the tools anew, with apt's solver")
+    yield task("tools:lock", lambda: house.lock(graph), "pin the tools anew, with apt's solver")
     for name, recipe in graph.recipes.items():
         if isinstance(recipe.package, Kconfig):
             configure = graph.stages(name)["configure"]
             yield task(
-                f"{name}:menuconfig", lambda name=name: verbs.menuconfig(graph, name),
+                f"{name}:menuconfig", lambda name=name: packages.menuconfig(graph, name),
                 f"edit the configuration of {name}, and keep the difference in board/{graph.board.name}/{name}/",
                 interactive=True, task_dep=[configure.id],
             )  # fmt: skip
+
+
+def _cpio_tasks(graph: Graph, compress: str, task: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The workshop for an initramfs, whoever made it."""
+    known: dict[str, tuple[Callable[..., None], str]] = {
+        "list": (cpio.list_, "list every entry of an initramfs: FILE"),
+        "unpack": (cpio.unpack, "unpack an initramfs, without root and without loss: FILE FOLDER"),
+        "repack": (partial(cpio.repack, compress=compress), "pack such a folder again: FOLDER FILE (COMPRESS=NAME)"),
+        "append": (partial(cpio.append, compress=compress), "add files as one more segment: FILE WHAT... OUT"),
+        "diff": (cpio.diff, "compare two initramfs as a kernel sees them: FILE FILE"),
+    }
+    for name, (run, doc) in known.items():
+        yield task(f"cpio:{name}", lambda *words, run=run: run(graph, *words), doc, interactive=True, pos_arg="words")
+
+
+def _report_tasks(graph: Graph, task: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What looks into finished images."""
+    html = {"name": "html", "long": "html", "type": str, "default": None, "help": "where to write the page"}
+    yield task(
+        "size", lambda *places, html: size(graph, *places, html=html),
+        "show what takes how much room in the image, or how that differs from another one, as a table and a page",
+        params=[html], pos_arg="images", task_dep=[part.id for part in graph.image.deps],
+    )  # fmt: skip
+    trial = {
+        "name": "compressors", "long": "compressors", "type": bool, "default": False,
+        "help": "boot with the initramfs packed by each compressor, and compare",
+    }  # fmt: skip
+    yield task(
+        "boot-report", lambda *places, compressors: boot_report(graph, *places, compressors=compressors),
+        "tell where the time of boots went: roads, boards, folders or logs (without any, each road of the board)",
+        interactive=True, params=[trial], pos_arg="places",
+    )  # fmt: skip
+    trees = {"name": "tools", "long": "tools", "type": bool, "default": False, "help": "draw the trees of tools, too"}
+    kind = {"name": "format", "long": "format", "type": str, "default": "all", "help": "dot, svg, html or all"}
+    yield task(
+        "graph", lambda *names, **chosen: draw(graph, *names, **chosen),
+        "draw what the image, or the named targets, are made from", params=[trees, kind], pos_arg="targets",
+    )  # fmt: skip
+
+
+def _port(variables: dict[str, str | None], name: str, default: int) -> int:
+    """A port that the command line names. Raises KilnError where it is none."""
+    text = variables[name] or str(default)
+    if not text.isdecimal():
+        raise KilnError(f"{text!r} is no port", where=name, hint=f"such as {name}={default}")
+    return int(text)
+
+
+def _needed(graph: Graph, road: str) -> list[str]:
+    """The tasks without which the board cannot boot by that road."""
+    found = [graph.image.id, *(name for name in ROADS[road].media if name not in graph.board.images)]
+    own = own_program(graph.board.arch.name) and not ROADS[road].firmware
+    return found if own else [*found, f"tools:{graph.vm}"]
 
 
 def _taken(graph: Graph, variables: dict[str, str | None]) -> set[str]:

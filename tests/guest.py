@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kiln.graph import KERNEL, Graph
-from kiln.image.targets import kernel_image
+from kiln.kernel import kernel_image
 from kiln.settings import Settings
 from kiln.vm.qemu import Boot, command, find_program, kvm_works
 

@@ -15,7 +15,7 @@ import pexpect
 import pytest
 
 from kiln.graph import Graph
-from kiln.image.targets import kernel_image
+from kiln.kernel import kernel_image
 from kiln.settings import Settings
 from kiln.vm.qemu import Boot, command, find_program, own_program
 

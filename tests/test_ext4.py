@@ -9,7 +9,7 @@ import pytest
 
 from kiln.errors import KilnError
 from kiln.image import ext4
-from kiln.image.manifest import Manifest, Node, file_node, tree_nodes
+from kiln.image.manifest import CAPABILITIES, Manifest, Node, file_node, tree_nodes
 from kiln.sandbox import Mount, Sandbox
 from kiln.trees import EPOCH
 from tests.rootfs import sample
@@ -33,6 +33,13 @@ def inspect(path: Path, sandbox: Sandbox, *command: str) -> str:
 
 def debugfs(path: Path, sandbox: Sandbox, request: str) -> str:
     return inspect(path, sandbox, "debugfs", "-R", request)
+
+
+CAPABLE = [
+    replace(file_node("usr/bin/ping", os.urandom(5000), package="p"), capabilities=("cap_net_raw",)),
+    replace(file_node('usr/bin/a "b\\', b"", package="p"), capabilities=("cap_setuid", "cap_bpf")),
+    replace(file_node("usr/bin/all", b"", package="p"), capabilities=CAPABILITIES),
+]
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +115,10 @@ def test_the_size_that_an_error_tells_is_enough(count: int, size: int, image_san
     manifest, path = many(count, size), tmp_path / "a.ext4"
     with pytest.raises(KilnError, match=r"a.ext4: 1048576 bytes are too few for its content") as caught:
         write(manifest, path, image_sandbox, tmp_path, MIB)
-    told = re.search(r"set its size to (\d+) MiB", str(caught.value))
+    told = re.search(r"(\d+) MiB are missing: set its size to (\d+) MiB", str(caught.value))
     assert told
-    enough = int(told[1]) * MIB
+    assert int(told[1]) == int(told[2]) - 1
+    enough = int(told[2]) * MIB
     write(manifest, path, image_sandbox, tmp_path, enough)
     assert path.stat().st_size == enough
     assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
@@ -140,6 +148,55 @@ def test_devices_fit_into_full_folders(image_sandbox: Sandbox, tmp_path: Path) -
     assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
     assert stat.S_ISREG(path.stat().st_mode)
     assert debugfs(path, image_sandbox, "ls -p /dev").count("/020600/") == 500
+
+
+def test_files_have_their_capabilities(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    path = write(Manifest.merge([("p", CAPABLE)]), tmp_path / "a.ext4", image_sandbox, tmp_path)
+    assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
+    for node in CAPABLE:
+        value = node.xattrs["security.capability"].hex(" ")
+        listed = debugfs(path, image_sandbox, f"ea_list {quoted(node.path)}")
+        assert listed.split("\n")[1].strip() == f"security.capability (20) = {value}"
+        text = debugfs(path, image_sandbox, f"stat {quoted(node.path)}")
+        assert "File ACL: 0\n" in text  # it is in the inode itself
+        assert text.count(f"0x{EPOCH:x}:00000000") == 4
+
+
+def test_capabilities_are_the_same_every_time(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    one, other = (
+        write(Manifest.merge([("p", nodes)]), tmp_path / name, image_sandbox, tmp_path)
+        for name, nodes in (("a.ext4", CAPABLE), ("b.ext4", CAPABLE[::-1]))
+    )
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_label_is_what_it_is_found_by(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    def label(word: str) -> str:
+        with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+            path, scratch = tmp_path / "a.ext4", Path(folder)
+            ext4.write(Manifest(()), path, sandbox=image_sandbox, scratch=scratch, size=None, uuid=UUID, label=word)
+        return inspect(path, image_sandbox, "dumpe2fs", "-h")
+
+    assert re.search(r"volume name: +fifteen bytes +ü\n", label("fifteen bytes ü"))
+    with pytest.raises(KilnError, match=r"a.ext4: the label 'seventeen bytes, ü' is too long\n.*16 bytes"):
+        label("seventeen bytes, ü")
+
+
+def test_an_empty_root_is_a_file_system_too(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    path = write(Manifest(()), tmp_path / "a.ext4", image_sandbox, tmp_path)
+    assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
+
+
+def test_a_big_file_of_holes_comes_back(image_sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with (tmp_path / "tree/big").open("wb") as file:
+        file.write(b"start")
+        file.seek(64 * MIB)
+        file.write(b"end")
+    manifest = Manifest.merge([("p", tree_nodes(tmp_path / "tree", "p"))])
+    path = write(manifest, tmp_path / "a.ext4", image_sandbox, tmp_path)
+    assert "Pass 5" in inspect(path, image_sandbox, "e2fsck", "-fn")
+    assert debugfs(path, image_sandbox, "cat /big").encode() == manifest.nodes[0].read()
 
 
 def test_a_line_break_in_a_name_is_refused(image_sandbox: Sandbox, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is said of the network, in the kernel's words: read by the scripts of the image with the shell of the image."""
+"""What init's scripts make of the kernel's words: of the network, of a root that is only read, and of a rescue."""
 
 import os
 import shutil
@@ -12,11 +12,15 @@ import pytest
 
 from kiln.board import Board, Interface
 from kiln.errors import KilnError
-from kiln.graph import Graph
+from kiln.graph import KERNEL, Graph
+from kiln.image import cpio, squashfs
+from kiln.kernel import kernel_image
 from kiln.sandbox import Mount, Sandbox
 from kiln.settings import Settings
 from kiln.tools import Tools
+from kiln.vm.qemu import Boot, command, find_program, kvm_works
 from packages.init.recipe import words
+from tests.console import Console
 
 ROOT = Path(__file__).parent.parent
 FILES = ROOT / "packages/init/files"
@@ -189,3 +193,47 @@ def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     if not program:
         pytest.skip("needs shellcheck")
     subprocess.run([program, *FILES.iterdir(), ROOT / "packages/check/files/check"], check=True)
+
+
+@pytest.fixture(scope="module", params=["cpio", "squashfs"])
+def console(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Console:
+    """The real board with ``kiln.rescue``, started from a file system of that kind, at its first prompt."""
+    graph = Graph.load(Settings.read(ROOT), "qemu-x86_64")
+    env = dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)}
+    names = [*graph.runtime(), KERNEL, f"tools:{graph.vm}", "rootfs"]
+    subprocess.run([sys.executable, "-m", "doit", *names], cwd=ROOT, env=env, check=True)
+    graph = Graph.load(Settings.read(ROOT), "qemu-x86_64")
+    place, cmdline = tmp_path_factory.mktemp("boot") / request.param, f"{graph.board.cmdline} quiet kiln.rescue"
+    if request.param == "cpio":
+        cpio.write(graph.rootfs.manifest(), place)
+        boot = Boot(kernel=kernel_image(graph.result(KERNEL).built()), initrd=place, cmdline=cmdline)
+    else:
+        scratch, sandbox = tmp_path_factory.mktemp("scratch"), tools.sandbox("image")
+        squashfs.write(graph.rootfs.manifest(), place, sandbox=sandbox, scratch=scratch)
+        boot = Boot(kernel=kernel_image(graph.result(KERNEL).built()), drive=place, cmdline=f"{cmdline} root=/dev/vda")
+    machine = replace(graph.board.machine, forward=())
+    program = find_program("x86_64", graph.tools[graph.vm].built().root)
+    argv = command(machine, boot, program=program, kvm=kvm_works(machine, program), interactive=True)
+    return Console(argv)
+
+
+@pytest.mark.boot
+def test_a_rescue_shell_comes_before_all_services_and_the_boot_goes_on(console: Console) -> None:
+    said = console.until("# ")
+    assert "A root shell before network and services" in said
+    assert "can't access tty" not in said
+    assert console.ask("id -u; hostname; pgrep syslogd; ip addr show lo | grep -c 127") == ["0", "kiln", "0"]
+    assert "Stopped" in "".join(console.ask("sleep 99 & kill -STOP %1; sleep 1; jobs; kill -KILL %1; wait"))
+    (root,) = console.ask("awk '$2 == \"/\" { type = $3 } END { print type }' /proc/mounts")
+    written = "for folder in / /etc /root /usr /var/log; do touch $folder/new && echo $folder; done"
+    own = ["/etc", "/root", "/var/log"]
+    assert console.ask(f"({written}) 2>/dev/null") == (
+        own if root == "squashfs" else ["/", "/etc", "/root", "/usr", "/var/log"]
+    )
+    told = "The root (squashfs) is only read: changes of /etc /root /var are in memory"
+    assert (told in said) == (root == "squashfs")
+    assert console.ask("stat -c %a /etc /root /var /etc/shadow") == ["755", "700", "755", "600"]
+    console.child.sendline("exit")
+    console.until("# ")
+    assert console.ask("until pgrep syslogd; do sleep 1; done | wc -l; cat /etc/hostname") == ["1", "kiln"]
+    assert "Unmounting file systems" in console.end("poweroff")

@@ -1,11 +1,16 @@
 import os
+import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kiln.errors import KilnError
-from kiln.image.manifest import Manifest, Node, file_node, tree_nodes
+from kiln.image.manifest import CAPABILITIES, Manifest, Node, capability_value, file_node, tree_nodes
+from kiln.recipe.package import Package
+from kiln.tools import Tools
 
 
 def folder(path: str, package: str, mode: int = 0o755, uid: int = 0) -> Node:
@@ -92,10 +97,16 @@ def test_nothing_can_lie_below_a_link_or_a_file(blocker: Node, what: str) -> Non
         Manifest.merge([("base", [blocker]), ("tool", [tool])])
 
 
-@pytest.mark.parametrize("path", ["", "/etc", "etc/", "a//b", "../up", "a/./b", "nul\0", "caf\udce9"])
+@pytest.mark.parametrize("path", ["", "/etc", "etc/", "a//b", "../up", "a/./b", "nul\0", "caf\udce9", "a/" + "ü" * 128])
 def test_a_path_that_no_image_can_hold_is_refused(path: str) -> None:
     with pytest.raises(KilnError):
         file_node(path, b"", package="a")
+
+
+@pytest.mark.parametrize("target", ["", "nul\0"])
+def test_a_link_to_nothing_is_refused(target: str) -> None:
+    with pytest.raises(KilnError, match="/sh is a link to"):
+        link("sh", target, "a")
 
 
 @pytest.fixture
@@ -121,6 +132,65 @@ def test_a_tree_has_normal_permissions_but_for_those_listed(tree: Path) -> None:
         ("note", "file", 0o644),
     ]
     assert {(node.uid, node.gid) for node in nodes} == {(0, 0)}
+
+
+@pytest.mark.sandbox
+def test_capabilities_have_the_numbers_that_the_kernel_gives_them(tools: Tools) -> None:
+    header = (tools.sandbox("build").root / "usr/include/linux/capability.h").read_text()
+    numbers = re.findall(r"^#define (CAP_\w+)\s+(\d+)$", header, re.MULTILINE)
+    assert {name.lower(): int(number) for name, number in numbers} == {name: i for i, name in enumerate(CAPABILITIES)}
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        # As setcap writes cap_net_raw+ep, and so on.
+        (("cap_net_raw",), "0100000200200000000000000000000000000000"),
+        (("cap_setuid", "cap_bpf", "cap_setgid"), "01000002c0000000000000008000000000000000"),
+    ],
+)
+def test_capabilities_are_written_as_the_kernel_reads_them(names: tuple[str, ...], value: str) -> None:
+    assert capability_value(names).hex() == value
+    assert file_node("ping", b"", package="p").xattrs == {}
+    able = replace(file_node("ping", b"", package="p"), capabilities=names)
+    assert able.xattrs == {"security.capability": bytes.fromhex(value)}
+
+
+def test_a_tree_has_the_capabilities_that_are_listed(tree: Path) -> None:
+    nodes = tree_nodes(tree, "p", capabilities={"/bin/su": ("cap_setuid", "cap_setgid")})
+    assert {node.path: node.capabilities for node in nodes if node.capabilities} == {
+        "bin/su": ("cap_setuid", "cap_setgid")
+    }
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "message"),
+    [
+        ({"bin/sudo": ("cap_setuid",)}, "p: /bin/sudo is not there\n  correct the capabilities that name it"),
+        ({"bin/sh": ("cap_setuid",)}, "p: /bin/sh is a link and has no capabilities of its own"),
+        ({"empty": ("cap_setuid",)}, "p: /empty is no file, and only files have capabilities"),
+        ({"bin/su": ("cap_set_uid",)}, "'cap_set_uid' is no capability\n  did you mean cap_setuid"),
+    ],
+)
+def test_capabilities_that_cannot_be_are_errors(
+    tree: Path, capabilities: dict[str, tuple[str, ...]], message: str
+) -> None:
+    with pytest.raises(KilnError, match=message):
+        tree_nodes(tree, "p", capabilities=capabilities)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "message"),
+    [
+        ({"bin/su": ("cap_set_uid",)}, "package p, capabilities: 'cap_set_uid' is no capability\n  did you mean"),
+        ({"bin/su": "cap_setuid"}, "package p, capabilities: expected names by path"),
+        ({"bin/su": (7,)}, "package p, capabilities: expected names by path"),
+        ((), "package p, capabilities: expected names by path"),
+    ],
+)
+def test_a_package_gives_capabilities_that_there_are(capabilities: Any, message: str) -> None:
+    with pytest.raises(KilnError, match=message):
+        Package(name="p", version="1", license="MIT", summary="", capabilities=capabilities)
 
 
 @pytest.mark.parametrize("modes", [{"bin/sudo": 0o4755}, {"bin/sh": 0o755}])
@@ -176,6 +246,17 @@ def test_the_digest_follows_the_content_and_not_the_owner() -> None:
 
     assert one("a", b"x") == one("b", b"x")
     assert len({one("a", b"x"), one("a", b"y"), one("a", b"x", 0o755)}) == 3
+
+
+def test_the_digest_follows_the_capabilities_whatever_their_order() -> None:
+    def one(*capabilities: str) -> str:
+        node = replace(file_node("f", b"x", package="p"), capabilities=capabilities)
+        return Manifest.merge([("p", [node])]).digest()
+
+    assert one("cap_chown", "cap_bpf") == one("cap_bpf", "cap_chown")
+    assert len({one(), one("cap_chown"), one("cap_chown", "cap_bpf")}) == 3
+    # What images were made from before there were capabilities is what they are made from now.
+    assert one() == "914e2e11df437b1e6006d4f2f0ced3a726db0c07eb259f644a37837dbd3ae214"
 
 
 def test_a_file_that_changed_since_is_an_error(tree: Path) -> None:

@@ -103,7 +103,10 @@ def edit(project: Project, old: str, new: str) -> None:
         ("step", "phase"),
         ('"a test"', '"another summary"'),
         ('"MIT"', '"GPL-2.0-only"'),
-        ("libc=False", "libc=False, runtime=('linux',), modes={'bin/tiny': 0o4755}"),
+        (
+            "libc=False",
+            "libc=False, runtime=('linux',), modes={'bin/tiny': 0o4755}, capabilities={'bin/tiny': ('cap_kill',)}",
+        ),
         ("libc=False", "libc=False, options={'fast': Option(default=True, doc='')}"),
         ("sha256=" + '"0', "sha256=" + '"9'),
     ],

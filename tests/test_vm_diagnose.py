@@ -13,7 +13,7 @@ import pytest
 from kiln.graph import Graph
 from kiln.image import cpio
 from kiln.image.manifest import Manifest, Node, file_node
-from kiln.image.targets import kernel_image
+from kiln.kernel import kernel_image
 from kiln.settings import Settings
 from kiln.vm.console import record
 from kiln.vm.diagnose import Finding, diagnose, read, render

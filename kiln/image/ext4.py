@@ -17,20 +17,36 @@ _BLOCKS_PER_INODE = 4
 _OTHER_INODES = 11 + 245
 _LONGEST_ENTRY = 264
 _LONGEST_INLINE_LINK = 59
+_LONGEST_LABEL = 16
 _DEVICES = {"char": "c", "block": "b", "fifo": "p"}
 
 
-def write(manifest: Manifest, path: Path, *, sandbox: Sandbox, scratch: Path, size: int | None, uuid: str) -> None:
+def write(
+    manifest: Manifest,
+    path: Path,
+    *,
+    sandbox: Sandbox,
+    scratch: Path,
+    size: int | None,
+    uuid: str,
+    label: str = "rootfs",
+) -> None:
     """Write the manifest as a file system of ``size`` bytes, or of as much as it needs and some head room.
 
-    ``scratch`` is an empty folder. Raises KilnError where ``size`` is too small, and for names with line breaks.
+    ``scratch`` is an empty folder. Raises KilnError where ``size`` is too small, for a label of more than 16 bytes,
+    and for names with line breaks.
     """
+    if len(label.encode()) > _LONGEST_LABEL:
+        hint = f"ext4 has room for {_LONGEST_LABEL} bytes"
+        raise KilnError(f"the label {label!r} is too long", where=path.name, hint=hint)
     tree, log = scratch / "tree", scratch / "debugfs.log"
     tree.mkdir()
     for node in manifest.nodes:
         if "\n" in node.path:
             raise KilnError(f"{node.path!r} has a line break in its name", where=node.package, hint="rename it")
         _stage(node, tree / node.path)
+        for value in node.xattrs.values():
+            (scratch / value.hex()).write_bytes(value)
     path.unlink(missing_ok=True)
     mounts = [Mount(source=scratch, target="/work"), Mount(source=path.parent, target="/dest", writable=True)]
     inside = sandbox.with_mounts(mounts).with_env({"E2FSPROGS_FAKE_TIME": str(EPOCH)})
@@ -41,7 +57,7 @@ def write(manifest: Manifest, path: Path, *, sandbox: Sandbox, scratch: Path, si
     # fmt: off
     command = [
         "mke2fs", "-q", "-t", "ext4", "-b", str(_BLOCK), "-I", str(_INODE), "-N", str(inodes), "-m", "0",
-        "-L", "rootfs", "-U", uuid, "-E", f"hash_seed={uuid},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,"
+        "-L", label, "-U", uuid, "-E", f"hash_seed={uuid},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,"
         "nodiscard,no_copy_xattrs", "-d", "/work/tree", image, str(blocks),
     ]
     # fmt: on
@@ -50,7 +66,8 @@ def write(manifest: Manifest, path: Path, *, sandbox: Sandbox, scratch: Path, si
     except CommandFailed as error:
         if size is None or size >= enough:
             raise
-        hint = f"set its size to {enough // _MIB} MiB or more"
+        lacking = -(-(enough - size) // _MIB)
+        hint = f"{lacking} MiB are missing: set its size to {enough // _MIB} MiB or more"
         raise KilnError(f"{size} bytes are too few for its content: {error}", where=path.name, hint=hint) from error
     script = "".join(f"{request}\n" for request in _corrections(manifest)).encode()
     inside.run(["debugfs", "-w", "-f", "-", image], input=script, log=log)
@@ -89,6 +106,8 @@ def _corrections(manifest: Manifest) -> Iterator[str]:
             folder, _, name = node.path.rpartition("/")
             yield f"cd {_quote(f'/{folder}')}"
             yield f"mknod {_quote(name)} {_DEVICES[node.kind]} " + " ".join(map(str, node.device or ()))
+        for name, value in node.xattrs.items():
+            yield f"ea_set -f /work/{value.hex()} {_quote(f'/{node.path}')} {name}"
     of_root = [("/", 0o40755, 0, 0), ("/lost+found", 0o40700, 0, 0)]
     for path, mode, uid, gid in of_root + [(f"/{n.path}", n.st_mode, n.uid, n.gid) for n in manifest.nodes]:
         inode = f"sif {_quote(path)}"

@@ -26,6 +26,8 @@ class Licenses(Part):
             stage.package: f"{stage.package} {stage.version}: {recipes[stage.package].package.license}"
             for stage in stages
         }
+        if board.kernel:
+            self._terms["linux"] = f"linux, as {board.kernel.name}, built elsewhere: {board.kernel.license}"
 
     def inputs(self) -> dict[str, Any]:
         # Not the packages' whole contents: few changes of a program change its terms.

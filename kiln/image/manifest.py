@@ -3,27 +3,43 @@
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from kiln import digest
-from kiln.errors import KilnError
+from kiln.errors import KilnError, nearest
 
 Kind = Literal["file", "dir", "symlink", "char", "block", "fifo"]
 
 _TYPES = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 _TYPES |= {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 _PLAIN_DIR = (0o755, 0, 0)
+_LONGEST_NAME = 255
+
+# As in capabilities(7), each at the place of its number.
+CAPABILITIES = (
+    "cap_chown", "cap_dac_override", "cap_dac_read_search", "cap_fowner", "cap_fsetid", "cap_kill", "cap_setgid",
+    "cap_setuid", "cap_setpcap", "cap_linux_immutable", "cap_net_bind_service", "cap_net_broadcast", "cap_net_admin",
+    "cap_net_raw", "cap_ipc_lock", "cap_ipc_owner", "cap_sys_module", "cap_sys_rawio", "cap_sys_chroot",
+    "cap_sys_ptrace", "cap_sys_pacct", "cap_sys_admin", "cap_sys_boot", "cap_sys_nice", "cap_sys_resource",
+    "cap_sys_time", "cap_sys_tty_config", "cap_mknod", "cap_lease", "cap_audit_write", "cap_audit_control",
+    "cap_setfcap", "cap_mac_override", "cap_mac_admin", "cap_syslog", "cap_wake_alarm", "cap_block_suspend",
+    "cap_audit_read", "cap_perfmon", "cap_bpf", "cap_checkpoint_restore",
+)  # fmt: skip
+_VFS_CAP_REVISION_2 = 0x02000000
+_VFS_CAP_FLAGS_EFFECTIVE = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """One path, relative to the root. ``mode`` holds permission bits, ``content`` is where a file's bytes are.
 
-    ``digest`` and ``size`` (bytes) are those of a file, ``device`` is (major, minor).
-    Raises KilnError for a path that no image can hold.
+    ``digest`` and ``size`` (bytes) are those of a file, ``device`` is (major, minor). ``capabilities``
+    are what a program may do whoever runs it (permitted and effective), such as "cap_net_raw".
+    Raises KilnError for a path that no image can hold, a link without a target, and capabilities that cannot be.
     """
 
     path: str
@@ -37,6 +53,7 @@ class Node:
     size: int = 0
     target: str = ""
     device: tuple[int, int] | None = None
+    capabilities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.path.split("/")
@@ -46,11 +63,23 @@ class Node:
             f"{self.path}{self.target}".encode()
         except UnicodeEncodeError as error:
             raise KilnError(f"the name of {self.path!r} is not UTF-8", where=self.package) from error
+        if any(len(name.encode()) > _LONGEST_NAME for name in names):
+            raise KilnError(f"/{self.path} has a name of more than {_LONGEST_NAME} bytes", where=self.package)
+        if self.kind == "symlink" and (not self.target or "\0" in self.target):
+            raise KilnError(f"/{self.path} is a link to {self.target!r}, which cannot be", where=self.package)
+        if self.capabilities and self.kind != "file":
+            raise KilnError(f"/{self.path} is no file, and only files have capabilities", where=self.package)
+        capability_value(self.capabilities)
 
     @property
     def st_mode(self) -> int:
         """Type and permission bits together, as in ``stat``."""
         return _TYPES[self.kind] | self.mode
+
+    @property
+    def xattrs(self) -> dict[str, bytes]:
+        """The extended attributes by name."""
+        return {"security.capability": capability_value(self.capabilities)} if self.capabilities else {}
 
     def read(self) -> bytes:
         """A file's bytes. Raises KilnError where they are no longer those of ``digest``."""
@@ -74,6 +103,8 @@ class Node:
             value["target"] = self.target
         elif self.device:
             value["device"] = list(self.device)
+        if self.capabilities:
+            value["capabilities"] = sorted(self.capabilities)
         return value
 
 
@@ -120,22 +151,47 @@ def file_node(path: str, data: bytes, *, package: str, mode: int = 0o644) -> Nod
     return Node(path=path, kind="file", mode=mode, package=package, content=data, digest=found.hash, size=found.size)
 
 
-def tree_nodes(root: Path, package: str, *, modes: Mapping[str, int] = {}) -> list[Node]:
-    """What a folder on disk holds, with permissions of 0755 or 0644 and owned by 0:0.
+def capability_value(names: Iterable[str]) -> bytes:
+    """The value of ``security.capability`` that makes these capabilities permitted and effective.
 
-    ``modes`` says otherwise for single paths. Raises KilnError for one that is not there, and for what cannot be
-    read or is neither a file, a folder nor a link.
+    Raises KilnError for a name that is no capability.
+    """
+    bits = 0
+    for name in names:
+        if name not in CAPABILITIES:
+            raise KilnError(f"{name!r} is no capability", hint=nearest(name, CAPABILITIES))
+        bits |= 1 << CAPABILITIES.index(name)
+    permitted = (bits & 0xFFFFFFFF, bits >> 32)
+    return struct.pack("<5I", _VFS_CAP_REVISION_2 | _VFS_CAP_FLAGS_EFFECTIVE, permitted[0], 0, permitted[1], 0)
+
+
+def tree_nodes(
+    root: Path, package: str, *, modes: Mapping[str, int] = {}, capabilities: Mapping[str, tuple[str, ...]] = {}
+) -> list[Node]:
+    """What a folder on disk holds, with permissions of 0755 or 0644, owned by 0:0 and without capabilities.
+
+    ``modes`` and ``capabilities`` say otherwise for single paths. Raises KilnError for one that is not there, and for
+    what cannot be read or is neither a file, a folder nor a link.
     """
     try:
         nodes = {path: _node(root / path, path, package) for path in _walk(root)}
     except OSError as error:
         raise KilnError(f"cannot read {error.filename}: {error.strerror}", where=package) from error
-    for path, mode in ((listed.strip("/"), mode) for listed, mode in modes.items()):
-        if path not in nodes or nodes[path].kind == "symlink":
-            problem = "is a link and has no mode of its own" if path in nodes else "is not there"
-            raise KilnError(f"/{path} {problem}", where=package, hint="correct the modes that name it")
-        nodes[path] = replace(nodes[path], mode=mode)
+    for path, mode in modes.items():
+        node = _listed(path, nodes, package, "modes")
+        nodes[node.path] = replace(node, mode=mode)
+    for path, names in capabilities.items():
+        node = _listed(path, nodes, package, "capabilities")
+        nodes[node.path] = replace(node, capabilities=names)
     return [node for _, node in sorted(nodes.items())]
+
+
+def _listed(path: str, nodes: Mapping[str, Node], package: str, field: str) -> Node:
+    node = nodes.get(path.strip("/"))
+    if not node or node.kind == "symlink":
+        problem = f"is a link and has no {field} of its own" if node else "is not there"
+        raise KilnError(f"/{path.strip('/')} {problem}", where=package, hint=f"correct the {field} that name it")
+    return node
 
 
 def _settle(path: str, claims: list[Node], winner: str | None) -> Node:

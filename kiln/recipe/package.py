@@ -12,6 +12,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 
 from kiln.errors import KilnError, nearest
 from kiln.image.accounts import User
+from kiln.image.manifest import capability_value
 from kiln.recipe.step import Step
 from kiln.source.pins import Archive, Debian, Git, Source
 
@@ -64,8 +65,9 @@ class Package:
     ``source`` is a pinned source, or the name of the package whose source it shares; ``versions`` holds the pinned
     sources of further versions that a board may choose. ``tools`` run on the build machine, ``libs`` are compiled
     against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain.
-    ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs. ``users`` are the
-    system accounts that it needs, ``license_files`` the files of its source that hold the text of its license.
+    ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs, ``capabilities``
+    lets programs do more than who runs them. ``users`` are the system accounts that it needs, ``license_files`` the
+    files of its source that hold the text of its license.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Package:
     libc: bool = True
     options: Mapping[str, Option] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
+    capabilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     users: tuple[User, ...] = ()
     license_files: tuple[str, ...] = ()
     phases: dict[str, Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -93,6 +96,12 @@ class Package:
             raise KilnError(f"{self.name!r} is no package name", hint="use a-z, 0-9, '+', '.' and '-'")
         if not re.fullmatch(r"[A-Za-z0-9][\w.+~-]*", self.version):
             raise KilnError(f"{self.version!r} is no version", where=f"package {self.name}, version")
+        for names in self.capabilities.values():
+            try:
+                capability_value(names)
+            except KilnError as error:
+                where = f"package {self.name}, capabilities"
+                raise KilnError(error.message, where=where, hint=error.hint) from error
         for file in self.license_files:
             if file != os.path.normpath(file) or file.startswith(("/", "..")):
                 message = f"{file!r} is no path inside the source"
@@ -267,6 +276,10 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (lambda v: _all(Mapping, v, Git | Archive | Debian), "pinned sources by version"),
     "options": (lambda v: _all(Mapping, v, Option), "Options by name"),
     "modes": (lambda v: _all(Mapping, v, int), "modes by path, such as 0o755"),
+    "capabilities": (
+        lambda v: _all(Mapping, v, tuple) and all(_all(tuple, names, str) for names in v.values()),
+        'names by path, such as {"usr/bin/ping": ("cap_net_raw",)}',
+    ),
     "users": (lambda v: _all(tuple, v, User), "a tuple of Users"),
     "settings": (lambda v: _all(Mapping, v, bool | int | str), "true, false, numbers or strings by name"),
     "libc": (lambda v: isinstance(v, bool), "True or False"),

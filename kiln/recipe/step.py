@@ -21,6 +21,7 @@ class Step:
 
     The folders are the same in every sandbox: ``src`` (read-only), ``build`` (scratch, and where commands run),
     ``dest`` (the result), ``sysroot`` (libraries compiled against), ``config`` (what the configure stage left).
+    ``initramfs`` is the file that goes into a kernel which is built with one inside, else empty.
     """
 
     src = "/src"
@@ -29,9 +30,10 @@ class Step:
     sysroot = "/sysroot"
     config = "/config"
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, Any], *, initramfs: str = "") -> None:
         self.actions: list[dict[str, Any]] = []
         self.files: dict[str, Path] = {}
+        self.initramfs = initramfs
         self._folder = folder
         self._options = options
 

@@ -182,6 +182,7 @@ def _node(row: dict[str, Any]) -> Node:
         size=int(row["size"]) if kind == "file" else 0,
         target=str(row["target"]) if kind == "symlink" else "",
         device=(int(device[0]), int(device[1])) if device else None,
+        capabilities=tuple(map(str, row.get("capabilities", ()))),
     )
 
 
@@ -205,6 +206,8 @@ def _changes(old: Node, new: Node) -> Iterator[str]:
         yield f"mode {old.mode:04o} -> {new.mode:04o}"
     if (old.uid, old.gid) != (new.uid, new.gid):
         yield f"owner {old.uid}:{old.gid} -> {new.uid}:{new.gid}"
+    if old.capabilities != new.capabilities:
+        yield f"capabilities {' '.join(old.capabilities) or 'none'} -> {' '.join(new.capabilities) or 'none'}"
     if old.package != new.package:
         yield f"package {old.package} -> {new.package}"
 
@@ -215,6 +218,8 @@ def _describe(node: Node) -> Iterator[str]:
         yield f"mode {node.mode:04o}"
     if node.uid or node.gid:
         yield f"owner {node.uid}:{node.gid}"
+    if node.capabilities:
+        yield f"capabilities {' '.join(node.capabilities)}"
 
 
 def _what(node: Node) -> str:

@@ -43,12 +43,32 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Boot:
-    """What the machine boots: a kernel, a raw disk, or a kernel with a disk. ``cmdline`` is the kernel's."""
+    """What the machine boots: a kernel, a disk, a CD, the network, or a kernel with a disk.
+
+    ``cmdline`` is the kernel's, ``uefi`` a firmware instead of the machine's own. What DHCP tells the guest to boot is
+    ``bootfile``, by TFTP from the folder ``tftp`` or by HTTP from http://10.0.2.100, which is the port ``web`` of this
+    machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks
+    on the serial line.
+    """
 
     kernel: Path | None = None
     initrd: Path | None = None
     drive: Path | None = None
+    cdrom: Path | None = None
     cmdline: str = ""
+    uefi: "Uefi | None" = None
+    bootfile: str = ""
+    tftp: Path | None = None
+    rom: Path | None = None
+    web: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uefi:
+    """A UEFI firmware: its ``code``, and ``variables`` as they are when it is new."""
+
+    code: Path
+    variables: Path
 
 
 def command(
@@ -70,12 +90,25 @@ def command(
     kind = _BUSES[machine.bus]
     ports = "".join(f",hostfwd=tcp:127.0.0.1:{pair.replace(':', '-:')}" for pair in machine.forward)
     user = f"user,id=net{ports}" if interactive else "user,id=net,restrict=on"
+    if boot.bootfile:
+        user += f",bootfile={_option(boot.bootfile)}"
+    if boot.tftp:
+        user += f",tftp={_option(boot.tftp)}"
+    if boot.web:
+        user += f",guestfwd=tcp:10.0.2.100:80-tcp:127.0.0.1:{boot.web}"
+    rom = f",romfile={_option(boot.rom or '')}" if kind == "pci" else ""
+    if boot.rom:
+        rom += ",disable-legacy=on"  # the only kind of card that it is for
+        # What it says would be for a screen.
+        machine = replace(machine, machine=f"{machine.machine},graphics=off")
+    # A UEFI firmware would look for a network first.
+    first = ",bootindex=0" if boot.uefi else ""
     # fmt: off
     words = [
         *_machine(machine, program, kvm),
         "-device", f"virtio-rng-{kind}",
         "-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no" if tap else user,
-        "-device", f"virtio-net-{kind},netdev=net" + ",romfile=" * (kind == "pci"),
+        "-device", f"virtio-net-{kind},netdev=net" + rom + ",bootindex=0" * bool(boot.bootfile),
     ]
     if interactive:
         words += ["-serial", "mon:stdio"]
@@ -87,11 +120,17 @@ def command(
     if boot.initrd:
         words += ["-initrd", os.fspath(boot.initrd)]
     if boot.drive:
+        form = "qcow2" if boot.drive.suffix == ".qcow2" else "raw"
         words += [
-            # QEMU splits options at commas.
-            "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={os.fspath(boot.drive).replace(',', ',,')}",
-            "-device", f"virtio-blk-{kind},drive=disk",
+            "-drive", f"if=none,id=disk,format={form},snapshot=on,file={_option(boot.drive)}",
+            "-device", f"virtio-blk-{kind},drive=disk" + first,
         ]
+    if boot.cdrom:
+        words += ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,file={_option(boot.cdrom)}"]
+        words += ["-device", "ide-cd,drive=cd" + first]
+    if boot.uefi:
+        words += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_option(boot.uefi.code)}"]
+        words += ["-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={_option(boot.uefi.variables)}"]
     # fmt: on
     for device in machine.devices:
         words += ["-device", device]
@@ -147,6 +186,18 @@ def find_program(arch: str, tree: Path | None) -> tuple[str, ...]:
     # fmt: on
 
 
+def find_uefi(tree: Path) -> Uefi:
+    """The firmware that a machine's tools tree brings for PCs. Raises KilnError where it has none."""
+    folder = tree / "usr/share/OVMF"
+    uefi = Uefi(code=folder / "OVMF_CODE_4M.fd", variables=folder / "OVMF_VARS_4M.fd")
+    for path in (uefi.code, uefi.variables):
+        if not path.exists():
+            raise KilnError(
+                "there is no UEFI firmware", where=os.fspath(path), hint="`doit tools:lock` pins the tools anew"
+            )
+    return uefi
+
+
 def kvm_works(machine: Machine, program: Sequence[str]) -> bool:
     """Whether this QEMU can make the machine with KVM: a /dev/kvm that opens may still refuse, as nested ones do."""
     if machine.arch != platform.machine() or not os.access("/dev/kvm", os.R_OK | os.W_OK):
@@ -168,6 +219,11 @@ def _free_port(wanted: int) -> int:
             number: int = probe.getsockname()[1]
             return number
     raise KilnError("no port of the loopback is free", where="qemu.forward")
+
+
+def _option(path: Path | str) -> str:
+    """A path as the value of an option, which QEMU splits at commas."""
+    return os.fspath(path).replace(",", ",,")
 
 
 def _machine(machine: Machine, program: Sequence[str], kvm: bool) -> list[str]:

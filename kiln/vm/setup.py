@@ -43,8 +43,8 @@ class Setup:
     def of(graph: "Graph") -> "Setup":
         """The board of a graph. Nothing is built: what is not there is not known."""
         board = graph.board
-        configured, kernel = graph.stages("linux").get("configure"), graph.result("linux").entry()
-        entry = configured.entry() if configured else None
+        kernel = graph.kernel.entry()
+        config, symbols = (kernel.root / "boot" / name if kernel else None for name in ("config", "System.map"))
         chosen = board.kconfig.get("linux", ())
         fragments = [path for path in (board.root / "board/common/linux").glob("*.config") if path.stem not in chosen]
         return Setup(
@@ -52,10 +52,10 @@ class Setup:
             arch=board.arch.name,
             cmdline=board.cmdline,
             memory=board.machine.memory,
-            kconfig=kconfig.parse((entry.root / "config").read_text()) if entry else {},
+            kconfig=kconfig.parse(config.read_text()) if config and config.exists() else {},
             shared={path.stem: kconfig.parse(path.read_text()) for path in sorted(fragments)},
             nodes=_nodes(graph),
-            symbols=kernel.root / "boot/System.map" if kernel else None,
+            symbols=symbols if symbols and symbols.exists() else None,
         )
 
     @property

@@ -73,6 +73,9 @@ SIGNS: tuple[Sign, ...] = (
          then="choose a newer kernel (linux in [versions] of {setup.file}), or build the program with a recipe: those"
          " use musl"),
     Sign(pattern=r"No working init found", ends=True, account=causes.no_init),
+    Sign(pattern=r"^initramfs: cannot start the system: (.*)", ends=True,
+         means="the initramfs found no system that it could start: {1}",
+         then="the lines before name the devices that it saw; rd.shell on the command line gives a shell there"),
     Sign(pattern=r"Attempted to kill init! exitcode=(0x[0-9a-f]+)", ends=True, account=causes.ended),
     Sign(pattern=r"Kernel panic - not syncing: (.*)", ends=True, means="the kernel gave up: {1}",
          then="the lines before say why"),

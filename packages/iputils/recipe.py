@@ -19,6 +19,7 @@ iputils = Meson(
     license="BSD-3-Clause AND GPL-2.0-or-later",
     license_files=("LICENSE", "Documentation/LICENSE.BSD3", "Documentation/LICENSE.GPL2"),
     settings={"USE_CAP": False, "USE_IDN": False, "USE_GETTEXT": False, "BUILD_MANS": False, "SKIP_TESTS": True},
+    capabilities={"usr/bin/ping": ("cap_net_raw",)},
 )
 
 

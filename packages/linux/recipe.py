@@ -55,7 +55,9 @@ def image(step: Step, board: Board) -> str:
 @linux.build
 def build(step: Step, board: Board) -> None:
     step.run("cp", "-f", f"{step.config}/config", ".config")
-    step.run(*linux.command(step, board, image(step, board).rpartition("/")[2]))
+    # Said on the command line, it changes no configuration, and so no object but its own. It is taken as it is.
+    inside = (f"CONFIG_INITRAMFS_SOURCE={step.initramfs}",) if step.initramfs else ()
+    step.run(*linux.command(step, board, image(step, board).rpartition("/")[2], *inside))
 
 
 @linux.install
@@ -66,5 +68,9 @@ def install(step: Step, board: Board) -> None:
         step.run(f"{board.arch.tools}strip", "-o", f"{step.dest}/boot/vmlinux", "vmlinux")
     else:
         step.install(board.arch.image, f"boot/{name}")
+    # What takes how much room in it; a kernel whose configuration leaves out the linker's map goes without.
+    told = f"{step.dest}/lib/kiln/kernel-sizes.json"
+    words = ("python3", step.script("linkmap.py"), "vmlinux", "vmlinux.map", told)
+    step.run("sh", "-c", '[ ! -e vmlinux.map ] || exec "$@"', "sh", *words)
     step.install("System.map", "boot/System.map")
     step.install(".config", "boot/config")

@@ -1,0 +1,1 @@
+"""What a user does with a board, one module for each kind of thing."""

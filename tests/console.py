@@ -1,0 +1,30 @@
+"""The console of a machine, and a person at its shell."""
+
+import pexpect
+
+
+class Console:
+    """QEMU, as ``argv`` starts it, with its serial line on a terminal."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.child = pexpect.spawn(argv[0], argv[1:], encoding="utf-8", timeout=90)
+
+    def until(self, pattern: str | type[pexpect.EOF]) -> str:
+        """What comes before a pattern, such as a shell's prompt."""
+        self.child.expect(pattern)
+        return str(self.child.before).replace("\r", "")
+
+    def ask(self, line: str) -> list[str]:
+        """The lines that a command prints."""
+        self.child.sendline(f"echo begin-$((40 + 1)); {line}; echo end-$((40 + 2))")
+        self.until("begin-41\r+\n")
+        text = self.until("end-42")
+        self.until("# ")
+        return text.splitlines()
+
+    def end(self, line: str) -> str:
+        """What comes after a command that ends in the machine's end."""
+        self.child.sendline(line)
+        text = self.until(pexpect.EOF)
+        self.child.close()
+        return text
