@@ -282,7 +282,7 @@ def _cpio_tasks(graph: Graph, compress: str, task: Callable[..., dict[str, Any]]
     """The workshop for an initramfs, whoever made it."""
     known: dict[str, tuple[Callable[..., None], str]] = {
         "list": (cpio.list_, "list every entry of an initramfs: FILE"),
-        "unpack": (cpio.unpack, "unpack an initramfs, without root and without loss: FILE FOLDER"),
+        "unpack": (cpio.unpack, "unpack an initramfs, without root and without loss: FILE FOLDER [MOST]"),
         "repack": (partial(cpio.repack, compress=compress), "pack such a folder again: FOLDER FILE (COMPRESS=NAME)"),
         "append": (partial(cpio.append, compress=compress), "add files as one more segment: FILE WHAT... OUT"),
         "diff": (cpio.diff, "compare two initramfs as a kernel sees them: FILE FILE"),

@@ -62,7 +62,7 @@ def plant(project: Project, folder: Path) -> dict[str, str]:
     project.recipe("data", phases=phases(install="mkdir -p /dest/usr/share; seq 30000 > /dest/usr/share/data"))
     project.recipe("notes", phases=phases(install="mkdir -p /dest/usr/doc; echo notes > /dest/usr/doc/notes"))
     project.recipe("linux", phases=phases(install="mkdir /dest/boot; seq 5000 > /dest/boot/bzImage"))
-    project.file("board/common/extlinux.conf", "DEFAULT linux\nLABEL linux\nLINUX /bzImage\nAPPEND @CMDLINE@\n")
+    project.file("board/common/extlinux.conf", "DEFAULT linux\nLABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     project.board(packages=["app", "notes"])
     return {"KILN_MIRROR": os.fspath(folder / "mirror")}
 

@@ -14,7 +14,7 @@ from tests.project import Project
 # A group is what a developer would call a stack: its packages use each other and the group below.
 _GROUP = 40
 _CHAIN = 300
-_MENU = "DEFAULT linux\nLABEL linux\n  LINUX /linux\n  APPEND @CMDLINE@\n"
+_MENU = "DEFAULT linux\nLABEL linux\n  LINUX @KERNEL@\n  APPEND @CMDLINE@\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,7 +157,7 @@ def test_git_does_not_outlive_a_killed_doit(real_project: Project, server: Serve
     pins = f'tag="1", commit="{"1" * 40}", content="sha256:{"1" * 64}"'
     real_project.recipe("slow", f'source=Git("{server.url}/slow.git", {pins})')
     real_project.board(packages=["slow"])
-    real_project.file("board/common/extlinux.conf", "APPEND @CMDLINE@")
+    real_project.file("board/common/extlinux.conf", "LABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     with start(real_project, "slow:fetch") as process:
         eventually(lambda: server.asked, "nobody asked")
         assert any("git" in words for words in alive(tmp_path))
@@ -231,7 +231,7 @@ def _serve_source(project: Project, server: Server, ball: bytes, *faults: str) -
     sha256 = hashlib.sha256(ball).hexdigest()
     project.recipe("slow", f'source=Archive("{server.url}/slow.tar.gz", sha256="{sha256}")')
     project.board(packages=["slow"])
-    project.file("board/common/extlinux.conf", "APPEND @CMDLINE@")
+    project.file("board/common/extlinux.conf", "LABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
 
 
 def _shoot(project: Project, package: str, words: str) -> bool:

@@ -24,7 +24,7 @@ def install(step, board):
 def made(real_project: Project) -> Project:
     """Two boards with an image each; `a` was built twice, of which one result is of use no more."""
     real_project.file("packages/linux/recipe.py", KERNEL)
-    real_project.file("board/common/extlinux.conf", "APPEND @CMDLINE@\n")
+    real_project.file("board/common/extlinux.conf", "LABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     real_project.recipe("b", phases=WRITE.format("b", "b"))
     real_project.board(packages=["a", "b"])
     real_project.board(packages=["b"], name="other")

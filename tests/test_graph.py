@@ -90,7 +90,7 @@ def test_what_is_compiled_for_the_board_gets_toolchain_and_c_library(project: Pr
 
 
 def test_nothing_is_fetched_when_all_is_built(project: Project, graph: Graph) -> None:
-    project.file("board/common/extlinux.conf", "APPEND @CMDLINE@\n")
+    project.file("board/common/extlinux.conf", "LABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     lazy = [target for target in closure(graph.image) if target.lazy]
     assert set(ids(lazy)) == {
         "tools:sandbox",

@@ -224,7 +224,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Checkout:
         "notes", "tools=('shout',)", phases=SHELL.format("mkdir /dest/etc; echo notes | shout > /dest/etc/notes")
     )
     project.recipe("linux", phases=SHELL.format("mkdir /dest/boot; seq 500 > /dest/boot/bzImage"))
-    project.file("board/common/extlinux.conf", "DEFAULT linux\nLABEL linux\nLINUX /bzImage\nAPPEND @CMDLINE@\n")
+    project.file("board/common/extlinux.conf", "DEFAULT linux\nLABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     project.file("board/test/overlay/etc/motd", "welcome\n")
     project.file(".gitignore", "output\n")
     project.board(packages=["app", "notes"], more=BOARD)
@@ -312,7 +312,11 @@ SAME_SIZE: dict[str, tuple[Edits, set[str], set[str]]] = {
     "a recipe": (recipe("linux", "seq 500", "seq 501"), {"linux:build"}, {"disk", "image"}),
     "an overlay": ({"board/test/overlay/etc/motd": ("welcome", "go away")}, {"rootfs"}, AND_IMAGES),
     "the board": ({TOML: ("kiln", "oven")}, {"rootfs"}, AND_IMAGES),
-    "the boot menu": ({"board/common/extlinux.conf": ("LABEL linux", "LABEL Linux")}, {"disk"}, {"image"}),
+    "the boot menu": (
+        {"board/common/extlinux.conf": ("APPEND @CMDLINE@", "APPEND @CMDLINE@ quiet")},
+        {"disk"},
+        {"image"},
+    ),
 }
 
 

@@ -119,7 +119,7 @@ def test_what_others_need_is_lent(real_project: Project, capfd: pytest.CaptureFi
 def test_without_names_all_that_the_image_is_made_of_is_compared(
     real_project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    real_project.file("board/common/extlinux.conf", "APPEND @CMDLINE@\n")
+    real_project.file("board/common/extlinux.conf", "LABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     scripts = {"linux": "mkdir /dest/boot; echo kernel > /dest/boot/bzImage", "app": "echo app > /dest/app"}
     graph = written(real_project, scripts | {"unused": "date > /dest/date"})
     real_project.board(packages=["app"])
@@ -177,7 +177,7 @@ def _read(path: Path) -> bytes:
     ],
 )
 def test_what_cannot_be_compared_is_told_with_the_remedy(project: Project, names: list[str], message: str) -> None:
-    project.file("board/common/extlinux.conf", "APPEND @CMDLINE@\n")
+    project.file("board/common/extlinux.conf", "LABEL linux\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n")
     graph = written(project, {"fine": "echo > /dest/a"})
     with pytest.raises(KilnError) as caught:
         repro(graph, names)

@@ -23,7 +23,8 @@ from kiln.target import Target
 @cache
 def _writers() -> str:
     """The digest of the code that writes images, so that a better writer makes new ones."""
-    paths = sorted(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    paths = [*sorted(here.glob("*.py")), here.parent / "initramfs/newc.py"]
     return digest.of_value({path.name: digest.of_file(path).hash for path in paths})
 
 

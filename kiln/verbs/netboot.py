@@ -44,8 +44,8 @@ def serve(graph: Graph, *, address: str, http_port: int, tftp_port: int) -> None
             while True:
                 process.check()
                 time.sleep(0.2)
-    except KeyboardInterrupt:
-        print("served no longer", flush=True)
+    except KeyboardInterrupt:  # which is how it is meant to end
+        pass
     finally:
         table.close()
 
