@@ -313,7 +313,7 @@ SAME_SIZE: dict[str, tuple[Edits, set[str], set[str]]] = {
     "an overlay": ({"board/test/overlay/etc/motd": ("welcome", "go away")}, {"rootfs"}, AND_IMAGES),
     "the board": ({TOML: ("kiln", "oven")}, {"rootfs"}, AND_IMAGES),
     "the boot menu": (
-        {"board/common/extlinux.conf": ("APPEND @CMDLINE@", "APPEND @CMDLINE@ quiet")},
+        {"board/common/extlinux.conf": ("APPEND @CMDLINE@", "append @CMDLINE@")},
         {"disk"},
         {"image"},
     ),

@@ -82,8 +82,8 @@ class _Handler(socketserver.BaseRequestHandler):
 
     def _refuse(self, code: int, why: str, name: str) -> None:
         line: socket.socket = self.request[1]
+        self._report(name, why, 0)  # before the client goes on to ask for something else
         line.sendto(_packet(_ERROR, code) + why.encode() + b"\0", self.client_address)
-        self._report(name, why, 0)
 
     def _report(self, name: str, status: str, sent: int) -> None:
         client = self.client_address[0]
