@@ -13,6 +13,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from kiln.vm.roads import ROADS
+
 ROOT = Path(__file__).parent.parent
 BOARD = "qemu-x86_64"
 OUTPUT = ROOT / "output" / BOARD
@@ -68,7 +70,7 @@ def test_a_second_run_builds_nothing() -> None:
     assert words == {"cached"}
 
 
-@pytest.mark.parametrize("road", ["cpio", "ext4", "disk"])
+@pytest.mark.parametrize("road", ROADS)
 def test_it_boots_and_finds_itself_whole(road: str) -> None:
     before = (OUTPUT / "disk.img").stat()
     out = doit(f"test:{road}")
