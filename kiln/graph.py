@@ -122,7 +122,8 @@ class Graph:
     @property
     def roads(self) -> list[str]:
         """The ways by which the board boots."""
-        return [name for name, road in ROADS.items() if set(road.media) <= self.media.keys()]
+        pc = self.board.loader == "syslinux"
+        return [name for name, road in ROADS.items() if set(road.media) <= self.media.keys() and (pc or not road.pc)]
 
     @cached_property
     def kernel(self) -> Stage | PrebuiltKernel:

@@ -35,6 +35,8 @@ class Target(ABC):
         self.deps = tuple(deps)
         self.local: bool = local or any(dep.local for dep in self.deps)
         self.store = store.local if self.local else store
+        # Whether this run made the result, rather than found it.
+        self.made = False
         self._entry: Entry | None = None
         self._looked = False
         self._damage: list[str] | None = None
@@ -117,6 +119,7 @@ class Target(ABC):
                 assert key(inputs), f"{self.id} was asked for before its dependencies"
                 self._entry = self._make(inputs)
                 self._damage = []
+                self.made = True
             self.publish()
 
     def published(self) -> bool:

@@ -206,11 +206,12 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         "doc": f"everything that {graph.board.name} can be shipped as",
         "task_dep": [graph.image.id, *graph.media],
     }
-    yield task(
-        "netboot", lambda: boot.qemu(graph, "tftp", append, ""),
-        f"boot {graph.board.name} here through the iPXE of QEMU's network card (APPEND='kernel parameters')",
-        interactive=True, task_dep=_needed(graph, "tftp"),
-    )  # fmt: skip
+    if "tftp" in graph.roads:
+        yield task(
+            "netboot", lambda: boot.qemu(graph, "tftp", append, ""),
+            f"boot {graph.board.name} here through the iPXE of QEMU's network card (APPEND='kernel parameters')",
+            interactive=True, task_dep=_needed(graph, "tftp"),
+        )  # fmt: skip
     address = variables["ADDRESS"] or "127.0.0.1"
     ports = _port(variables, "PORT", HTTP_PORT), _port(variables, "TFTP", TFTP_PORT)
     yield task(

@@ -34,6 +34,14 @@ def image_sandbox(tools: Tools) -> Sandbox:
     return tools.sandbox("image")
 
 
+@pytest.fixture(scope="session")
+def checkers(tools: Tools) -> Sandbox:
+    """An empty sandbox on tools that others wrote, which judge what was made."""
+    if not tools["checkers"].entry():
+        tools["checkers"].build()
+    return tools.sandbox("checkers")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A project with a board and no packages, for what needs no tools."""

@@ -11,7 +11,6 @@ import pytest
 from kiln.errors import KilnError
 from kiln.image.disk import ALIGNMENT, SECTOR, Kind, Partition, partition_guid, partuuid, starts, write_gpt, write_mbr
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 
 MIB = 1 << 20
 GUID = uuid.UUID("0c3a6e0e-5f4c-4d5e-8f0a-1b2c3d4e5f60")
@@ -55,11 +54,9 @@ def gpt_of(contents: list[Path]) -> bytes:
 
 
 @pytest.fixture
-def checkers(tools: Tools, contents: list[Path]) -> Sandbox:
-    """A sandbox on tools that others wrote, with the disks below /work."""
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers").with_mounts([Mount(source=contents[0].parent, target="/work")])
+def inside(checkers: Sandbox, contents: list[Path]) -> Sandbox:
+    """Tools that others wrote, with the disks below /work."""
+    return checkers.with_mounts([Mount(source=contents[0].parent, target="/work")])
 
 
 def disk_of(contents: list[Path]) -> bytes:
@@ -134,29 +131,29 @@ def test_the_partitions_are_between_the_tables(contents: list[Path]) -> None:
 
 
 @pytest.mark.sandbox
-def test_tools_of_others_find_no_fault_in_a_guid_table(contents: list[Path], checkers: Sandbox) -> None:
+def test_tools_of_others_find_no_fault_in_a_guid_table(contents: list[Path], inside: Sandbox) -> None:
     gpt_of(contents)
-    assert b"No problems found" in checkers.run(["sgdisk", "-v", "/work/gpt.img"])
-    assert b"No errors detected" in checkers.run(["sfdisk", "--verify", "/work/gpt.img"])
-    dump = checkers.run(["sfdisk", "--dump", "/work/gpt.img"]).decode()
+    assert b"No problems found" in inside.run(["sgdisk", "-v", "/work/gpt.img"])
+    assert b"No errors detected" in inside.run(["sfdisk", "--verify", "/work/gpt.img"])
+    dump = inside.run(["sfdisk", "--dump", "/work/gpt.img"]).decode()
     first, second = re.findall(r"^/work/gpt.img\d : start= *(\d+), size= *(\d+), type=(\S+), (.*)$", dump, re.MULTILINE)
     esp, linux = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
     guids = [partition_guid(GUID, index).upper() for index in (1, 2)]
     assert first == ("2048", "2049", esp, f'uuid={guids[0]}, name="boot", attrs="LegacyBIOSBootable"')
     assert second[:3] == (str(3 * ALIGNMENT), str(5 * ALIGNMENT + 1), linux) and f"uuid={guids[1]}" in second[3]
     assert f"label-id: {GUID}".upper() in dump.upper()
-    assert "'wurzel ü'" in checkers.run(["sgdisk", "-i", "2", "/work/gpt.img"]).decode()
+    assert "'wurzel ü'" in inside.run(["sgdisk", "-i", "2", "/work/gpt.img"]).decode()
 
 
 @pytest.mark.sandbox
-def test_tools_of_others_find_no_fault_in_an_mbr(contents: list[Path], checkers: Sandbox) -> None:
+def test_tools_of_others_find_no_fault_in_an_mbr(contents: list[Path], inside: Sandbox) -> None:
     disk_of(contents)
-    assert b"No errors detected" in checkers.run(["sfdisk", "--verify", "/work/disk.img"])
-    dump = checkers.run(["sfdisk", "--dump", "/work/disk.img"]).decode()
+    assert b"No errors detected" in inside.run(["sfdisk", "--verify", "/work/disk.img"])
+    dump = inside.run(["sfdisk", "--dump", "/work/disk.img"]).decode()
     assert "label-id: 0x1234abcd" in dump
     assert re.search(r"disk.img1 : start= *2048, size= *2049, type=e, bootable$", dump, re.MULTILINE)
     assert re.search(r"disk.img2 : start= *6144, size= *10241, type=83$", dump, re.MULTILINE)
-    assert b"partition 1 : ID=0xe, active" in checkers.run(["file", "/work/disk.img"])
+    assert b"partition 1 : ID=0xe, active" in inside.run(["file", "/work/disk.img"])
 
 
 def test_the_disk_is_the_same_every_time(contents: list[Path], tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from kiln.image.manifest import CAPABILITIES, Manifest, Node, file_node, tree_no
 from kiln.process import CommandFailed
 from kiln.sandbox import Mount, Sandbox
 from kiln.settings import Settings
-from kiln.tools import Tools
 from tests.rootfs import ODD_NAMES, layer
 
 pytestmark = pytest.mark.sandbox
@@ -41,13 +40,6 @@ class Writer(Protocol):
 
 def sample(*, backwards: bool = False) -> Manifest:
     return Manifest.merge([layer(backwards=backwards), ("p", EXTRA[::-1] if backwards else EXTRA)])
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 @pytest.fixture(scope="module")

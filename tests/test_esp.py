@@ -8,17 +8,9 @@ from kiln.errors import KilnError
 from kiln.image import esp, fat, menu
 from kiln.image.menu import Menu
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from tests.bzimage import bzimage
 
 pytestmark = pytest.mark.sandbox
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 @pytest.fixture

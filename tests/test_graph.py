@@ -13,6 +13,7 @@ from kiln.source.tree import SourceTree
 from kiln.store import Store, Work
 from kiln.target import Target, closure
 from kiln.trees import remove
+from kiln.vm.roads import ROADS
 from tests.project import Project
 
 
@@ -258,3 +259,10 @@ def test_an_overlay_that_cannot_be_read_is_told_by_path() -> None:
                 rootfs.inputs()
         finally:
             os.seteuid(user)
+
+
+def test_only_a_pc_boots_by_the_ipxe_of_its_network_card(project: Project) -> None:
+    project.board(packages=[], more='loader = "syslinux"\n')
+    assert {"cpio", "disk", "tftp", "http"} < set(project.graph().roads)
+    project.board(packages=[], more='loader = "none"\n')
+    assert {"cpio", "ext4"} <= set(project.graph().roads) <= ROADS.keys() - {"disk", "tftp", "http"}

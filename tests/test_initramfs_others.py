@@ -10,7 +10,6 @@ from kiln.image import cpio as writer
 from kiln.initramfs import compression, packing, segments
 from kiln.initramfs.folder import unpack
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from tests.initramfs import archive, file, folder
 from tests.rootfs import sample
 
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.sandbox
 EARLY = (file("early_cpio", b"1\n"), folder("kernel"), file("kernel/microcode.bin", os.urandom(3000)))
 # unmkinitramfs knows these by their programs, lsinitrd needs a shell script for gzip.
 COMPRESSORS = ("zstd", "xz", "lz4", "bzip2")
-
-
-@pytest.fixture(scope="session")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 @pytest.fixture

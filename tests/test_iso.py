@@ -10,7 +10,6 @@ import pytest
 from kiln.errors import KilnError
 from kiln.image import iso, menu
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from tests.bzimage import bzimage
 
 pytestmark = pytest.mark.sandbox
@@ -19,13 +18,6 @@ GUID = uuid.UUID("440aa176-97fa-475a-8209-d96eff4a0c90")
 MENU = "DEFAULT one\nLABEL one\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n"
 INITRD, SQUASHFS = b"initramfs" * 1000, b"hsqs" * 100_000
 SCRIPT = "#!ipxe\ndhcp\nchain http://10.0.2.2/boot.ipxe\n"
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 def write(path: Path, sandbox: Sandbox, label: str = "KILN") -> Path:

@@ -12,18 +12,10 @@ import pytest
 from kiln.errors import KilnError
 from kiln.image import oci, tar
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from kiln.trees import EPOCH
 from tests.rootfs import sample
 
 pytestmark = pytest.mark.sandbox
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 def write(path: Path, sandbox: Sandbox, *, architecture: str = "x86_64", name: str = "qemu-x86_64") -> Path:

@@ -7,18 +7,10 @@ import pytest
 from kiln.errors import KilnError
 from kiln.image import qcow2
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 
 pytestmark = pytest.mark.sandbox
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 @pytest.fixture(scope="module")

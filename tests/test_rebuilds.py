@@ -69,7 +69,7 @@ class Checkout:
     def made(self, *words: str) -> set[str]:
         """What a run of doit (`image`) put into the store; its lines tell the same, and call all the rest cached.
 
-        Only where the output folder was led back to an earlier image, they tell of that one too.
+        Only where the output folder was led to what was there, they call that linked.
         """
         words = words or ("image",)
         targets = closure(*(target for target in self.graph().targets if target.id in words))
@@ -78,12 +78,13 @@ class Checkout:
         assert run.returncode == 0, run.stdout + run.stderr
         names = {target.name: target.id for target in targets}
         made = {names[name] for stamp, name in self.results().items() if stamp not in before}
-        built, cached = (
+        built, linked, cached = (
             {line.split()[1] for line in run.stdout.splitlines() if line.startswith(f"{word} ")}
-            for word in ("built", "cached")
+            for word in ("built", "linked", "cached")
         )
-        assert built == made | ({"image"} if self.links() != links else set())
-        assert cached == {target.id for target in targets if not target.lazy} - built
+        assert built == made
+        assert not linked or (linked <= AND_IMAGES and self.links() != links)
+        assert cached == {target.id for target in targets if not target.lazy} - built - linked
         return made
 
     def announced(self) -> tuple[set[str], set[str]]:

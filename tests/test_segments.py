@@ -10,7 +10,6 @@ from kiln.initramfs import compression, segments
 from kiln.initramfs.newc import TRAILER
 from kiln.initramfs.stream import Stream
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from tests.initramfs import PACKERS, archive, file, folder, joined
 
 MICROCODE = archive(folder("kernel"), file("kernel/microcode", os.urandom(5000)))
@@ -24,14 +23,6 @@ def names(path: Path) -> list[list[str]]:
 def written(path: Path, *parts: bytes, gap: int = 0) -> Path:
     path.write_bytes(joined(parts, gap=gap))
     return path
-
-
-@pytest.fixture(scope="session")
-def checkers(tools: Tools) -> Sandbox:
-    """Tools that others wrote."""
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 @pytest.mark.parametrize("name", PACKERS)

@@ -11,7 +11,6 @@ import pytest
 from kiln.image import squashfs
 from kiln.image.manifest import CAPABILITIES, Manifest, Node, file_node, tree_nodes
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from tests.rootfs import layer
 
 pytestmark = pytest.mark.sandbox
@@ -33,13 +32,6 @@ def write(manifest: Manifest, path: Path, sandbox: Sandbox, scratch: Path) -> Pa
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         squashfs.write(manifest, path, sandbox=sandbox, scratch=Path(folder))
     return path
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 def inspect(path: Path, checkers: Sandbox, *words: str) -> str:

@@ -10,7 +10,6 @@ import pytest
 from kiln.errors import KilnError
 from kiln.image import uki
 from kiln.sandbox import Mount, Sandbox
-from kiln.tools import Tools
 from tests.bzimage import RELEASE, bzimage
 
 pytestmark = pytest.mark.sandbox
@@ -18,13 +17,6 @@ pytestmark = pytest.mark.sandbox
 OS_RELEASE = 'ID=kiln\nPRETTY_NAME="a test"\n'
 CMDLINE = "console=ttyS0 quiet"
 INITRD = b"initramfs" * 1000
-
-
-@pytest.fixture(scope="module")
-def checkers(tools: Tools) -> Sandbox:
-    if not tools["checkers"].entry():
-        tools["checkers"].build()
-    return tools.sandbox("checkers")
 
 
 def write(path: Path, sandbox: Sandbox, *, kernel: Path | None = None, initrd: bytes | None = INITRD) -> Path:

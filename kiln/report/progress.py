@@ -56,9 +56,10 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
     def add_success(self, task: Any) -> None:
         seconds = self._done(task)
         if task.actions and task.actions[0].target:
-            place = getattr(task.actions[0].target, "place", None)
-            local = "local" if task.actions[0].target.local else None
-            self._line("built", task.name, duration(seconds), local, place)
+            target = task.actions[0].target
+            local = "local" if target.local else None
+            word = "built" if target.made else "linked"
+            self._line(word, task.name, duration(seconds), local, getattr(target, "place", None))
 
     def skip_uptodate(self, task: Any) -> None:
         self._done(task)

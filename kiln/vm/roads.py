@@ -57,12 +57,16 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Road:
-    """``media`` must have been made; ``firmware`` says that files come from the machine's tools tree."""
+    """``media`` must have been made; ``firmware`` says that files come from the machine's tools tree.
+
+    ``pc`` is for what only a PC has, such as the iPXE of QEMU's network card.
+    """
 
     doc: str
     media: tuple[str, ...]
     boot: Callable[[Request], Boot]
     firmware: bool = False
+    pc: bool = False
 
 
 def _root(medium: str, *words: str) -> Callable[[Request], Boot]:
@@ -161,8 +165,8 @@ ROADS = {
         boot=lambda request: Boot(drive=request.started("iso"), uefi=request.uefi),
         firmware=True,
     ),
-    "tftp": Road(doc="over the network, by TFTP", media=("cpio",), boot=_tftp, firmware=True),
-    "http": Road(doc="over the network, by HTTP", media=("cpio",), boot=_http, firmware=True),
+    "tftp": Road(doc="over the network, by TFTP", media=("cpio",), boot=_tftp, firmware=True, pc=True),
+    "http": Road(doc="over the network, by HTTP", media=("cpio",), boot=_http, firmware=True, pc=True),
     "ipxe-iso": Road(
         doc="over the network, by iPXE on a CD", media=("ipxe-iso", "cpio"), boot=_ipxe_iso, firmware=True
     ),
