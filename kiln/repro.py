@@ -72,11 +72,14 @@ _CHUNK = 1 << 20
 
 
 def repro(graph: Graph, names: Sequence[str]) -> None:
-    """Build packages and images, or all that the board's image is made of, again elsewhere, and compare.
+    """Build packages and images again elsewhere, and compare: by name, or all that the board's image is made of.
 
+    Without names, those other media that were made are compared, too.
     Raises KilnError where something differs or could not be built; what was built elsewhere is kept then.
     """
-    wanted: list[Target] = [target for name in names for target in graph.named(name)] or [graph.image]
+    wanted: list[Target] = [target for name in names for target in graph.named(name)]
+    if not names:
+        wanted = [graph.image, *(medium for medium in graph.media.values() if medium.entry())]
     targets = [target for target in closure(*wanted) if not target.lazy]
     missing = [target.id for target in targets if not target.entry()]
     if missing:

@@ -22,6 +22,7 @@ from kiln.report.progress import Progress
 from kiln.report.why import reasons
 from kiln.repro import repro
 from kiln.settings import Settings
+from kiln.stage import Stage
 from kiln.target import Target
 from kiln.verbs import boot, cpio, house, packages
 from kiln.verbs.boot_report import boot_report
@@ -203,8 +204,8 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
     yield {
         "basename": "media",
         "actions": None,
-        "doc": f"everything that {graph.board.name} can be shipped as",
-        "task_dep": [graph.image.id, *graph.media],
+        "doc": f"everything that {graph.board.name} can be shipped as, but what is another build of its kernel",
+        "task_dep": [graph.image.id, *(name for name, medium in graph.media.items() if not isinstance(medium, Stage))],
     }
     if "tftp" in graph.roads:
         yield task(
@@ -254,7 +255,7 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
     yield task("store", lambda: house.store(graph), "show what takes how much room")
     yield task(
         "repro", lambda *names: repro(graph, names),
-        "build packages (all and the images, if none is named) again elsewhere, and compare",
+        "build packages and media (all that were made, if none is named) again elsewhere, and compare",
         interactive=True, pos_arg="packages",
     )  # fmt: skip
     yield task(
