@@ -176,7 +176,7 @@ def test_a_read_only_store_serves_what_it_has(real_project: Project, env: dict[s
             assert built(disk.doit(real_project, "image", env=env)) == []
             for link in (real_project.root / "output/test").iterdir():
                 link.unlink()
-            assert built(disk.doit(real_project, "image", env=env)) == ["image"]
+            assert built(disk.doit(real_project, "image", env=env)) == []
             assert sums(real_project)
         edit(real_project, "packages/notes/recipe.py", "echo notes", "echo more")
         out = told(disk.doit(real_project, "image", env=env))
@@ -197,9 +197,9 @@ def test_a_shared_store_is_read_and_never_written(real_project: Project, env: di
     env |= {"KILN_SHARED": f"{tmp_path / 'none'}:{shared}", "KILN_STORE": os.fspath(own)}
     with mounted(shared, "--bind", os.fspath(shared)) as disk:
         disk.remount("bind,ro")
-        assert built(disk.doit(real_project, "image", env=env)) == ["image"]
-        assert sums(real_project) == images
-        assert built(disk.doit(real_project, "image", env=env)) == []
+        for _ in range(2):
+            assert built(disk.doit(real_project, "image", env=env)) == []
+            assert sums(real_project) == images
         edit(real_project, "packages/notes/recipe.py", "echo notes", "echo more")
         made = built(disk.doit(real_project, "image", env=env))
         assert set(made) == {"notes:build", "rootfs", "cpio", "tar", "ext4", "disk", "image"}

@@ -169,12 +169,16 @@ def _no_file_system(case: Case, root: str) -> Account:
     wanted = [_FILE_SYSTEMS[asked]] if asked in _FILE_SYSTEMS else list(_FILE_SYSTEMS.values())
     lacking = setup.missing(*wanted)
     means = f"{root} is there, and holds none of the file systems that this kernel knows ({', '.join(tried)})"
-    others = [disk for disk in case.disks if disk != root.removeprefix("/dev/")]
-    choose = f"correct root= (there are also {', '.join(others)})" if others else "check what is on it"
     if asked and lacking:
         return f"{means}: {setup.state(lacking)}", setup.enable(lacking)
     unknown = f"; not built in are: {', '.join(lacking)}" if lacking else ""
-    return means + unknown, f"{choose}, or add its file system to the kernel"
+    return means + unknown, f"{_choose(case, root)}, or add its file system to the kernel"
+
+
+def _choose(case: Case, root: str) -> str:
+    """What to do about a root that is the wrong one."""
+    others = [disk for disk in case.disks if disk != root.removeprefix("/dev/")]
+    return f"correct root= (there are also {', '.join(others)})" if others else "check what is on it"
 
 
 def waiting(case: Case) -> Account | None:
@@ -203,6 +207,10 @@ def not_run(case: Case) -> Account:
 
 
 def no_init(case: Case) -> Account:
+    mounted = [row[1] for line in case.lines if (row := re.match(r"VFS: Mounted root \((\w+) filesystem\)", line))]
+    if mounted and case.setup.nodes and not case.setup.obstacle("/sbin/init"):
+        root = case.words.get("root", "the root")
+        return f"{root} ({mounted[0]}) is not the image's root: that has a /sbin/init", _choose(case, root)
     found = [case.setup.obstacle(path) or f"{path} is there" for path in ("/sbin/init", "/bin/sh")]
     more = f" ({'; '.join(found)})" if case.setup.nodes else ""
     then = "add the package init and busybox, or name a program with init= (rdinit= for an initramfs)"
