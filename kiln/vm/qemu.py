@@ -47,8 +47,7 @@ class Boot:
 
     ``cmdline`` is the kernel's, ``uefi`` a firmware instead of the machine's own. What DHCP tells the guest to boot is
     ``bootfile``, by TFTP from the folder ``tftp`` or by HTTP from http://10.0.2.100, which is the port ``web`` of this
-    machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks
-    on the serial line.
+    machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks on the serial line.
     """
 
     kernel: Path | None = None
