@@ -28,6 +28,7 @@ _CHOICES = {
     "network": ("kernel", "dhcp", "static", "none"),
     "sshd": ("none", "openssh", "dropbear"),
     "loader": ("syslinux", "none"),
+    "disk_root": ("ext4", "squashfs", "erofs"),
     "compress": ("zstd", "gzip", "lz4", "none", "xz"),
 }
 
@@ -79,6 +80,7 @@ class Board:
     loader: str = "syslinux"
     images: tuple[str, ...] = (*_IMAGES, "disk")
     compress: str = "zstd"
+    disk_root: str = "ext4"
     root_size: int | None = None
     budget: Mapping[str, int] = field(default_factory=dict)
     kernel: Prebuilt | None = None
@@ -200,6 +202,7 @@ class _Reader:
             loader=loader,
             images=tuple(table.get("images", _IMAGES if loader == "none" else (*_IMAGES, "disk"))),
             compress=table.get("compress", _CHOICES["compress"][0]),
+            disk_root=table.get("disk_root", _CHOICES["disk_root"][0]),
             budget={name: self._size(("budget", name), size) for name, size in table.get("budget", {}).items()},
             kernel=self._kernel(table["kernel"]) if "kernel" in table else None,
             root_size=self._size(("root_size",), table["root_size"]) if "root_size" in table else None,

@@ -12,7 +12,7 @@ from kiln.errors import KilnError, nearest
 from kiln.image.boot import Disk, Embedded, Grub, IpxeIso, Iso, Qcow2, Uefi, Uki
 from kiln.image.image import Image
 from kiln.image.licenses import Licenses
-from kiln.image.media import Cpio, Erofs, Ext4, Initramfs, Oci, Shown, Squashfs, Tar
+from kiln.image.media import Cpio, Erofs, Ext4, Initramfs, Oci, OfManifest, Shown, Squashfs, Tar
 from kiln.image.targets import Rootfs
 from kiln.jobs import Jobserver
 from kiln.kernel import PrebuiltKernel
@@ -144,21 +144,26 @@ class Graph:
         rootfs, kernel, tools, output = self.rootfs, self.kernel, self.tools, self.settings.output
         ext4 = Ext4(rootfs, tools, output)
         cpio, squashfs = Cpio(rootfs, tools, output), Squashfs(rootfs, tools, output)
-        made: list[Shown] = [cpio, Tar(rootfs, tools, output), ext4, squashfs, Oci(rootfs, tools, output)]
+        roots: dict[str, OfManifest] = {"ext4": ext4, "squashfs": squashfs}
         if _EROFS in self.recipes:
-            made.append(Erofs(rootfs, self.result(_EROFS), tools, output))
+            roots["erofs"] = Erofs(rootfs, self.result(_EROFS), tools, output)
+        made: list[Shown] = [cpio, Tar(rootfs, tools, output), *roots.values(), Oci(rootfs, tools, output)]
         initramfs = None
         if self.recipes.keys() >= set(_INITRAMFS):
             initramfs = Initramfs([self.result(name) for name in _INITRAMFS], rootfs, tools, output)
             made.append(initramfs)
         if self.board.loader == "syslinux":
-            disk = Disk(ext4, rootfs, kernel, tools, output)
+            if self.board.disk_root not in roots:
+                hint = f"add the package {_EROFS} to packages/"
+                raise KilnError("nothing here writes EROFS", where="disk_root", hint=hint)
+            root = roots[self.board.disk_root]
+            disk = Disk(root, rootfs, kernel, tools, output)
             made += [disk, Qcow2(disk, rootfs, tools, output), Grub(rootfs, kernel, tools, output)]
-            made.append(Uefi(ext4, rootfs, kernel, tools, output))
+            made.append(Uefi(root, rootfs, kernel, tools, output))
             if has_script(self.board):
                 made.append(IpxeIso(cpio, rootfs, kernel, tools, output))
             if initramfs:
-                made.append(Uki(ext4, initramfs, rootfs, kernel, tools, output))
+                made.append(Uki(root, initramfs, rootfs, kernel, tools, output))
                 made.append(Iso(squashfs, initramfs, rootfs, kernel, tools, output))
         if isinstance(kernel, Stage):
             made.append(self._embedded(cpio))

@@ -261,6 +261,17 @@ def test_an_overlay_that_cannot_be_read_is_told_by_path() -> None:
             os.seteuid(user)
 
 
+def test_disks_have_the_root_that_the_board_chooses(project: Project) -> None:
+    project.board(packages=[], more='disk_root = "squashfs"\n')
+    media = project.graph().media
+    for name in ("disk", "uefi", "uki"):
+        if name in media:
+            assert {"squashfs", "ext4"} & {dep.id for dep in media[name].deps} == {"squashfs"}
+    project.board(packages=[], more='disk_root = "erofs"\n')
+    with pytest.raises(KilnError, match="nothing here writes EROFS"):
+        _ = project.graph().media
+
+
 def test_only_a_pc_boots_by_the_ipxe_of_its_network_card(project: Project) -> None:
     project.board(packages=[], more='loader = "syslinux"\n')
     assert {"cpio", "disk", "tftp", "http"} < set(project.graph().roads)

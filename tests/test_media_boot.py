@@ -1,4 +1,4 @@
-"""Boot menus under the hands of a person, on the serial console, by each boot loader."""
+"""Disks as people use them: their menus on the serial console, by each boot loader, and those that are only read."""
 
 import os
 import sys
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pexpect
 import pytest
+
+from tests.test_boot import BOARD, OWN, copy_to, doit
 
 ROOT = Path(__file__).parent.parent
 DOWN = "\x1b[B"
@@ -37,3 +39,15 @@ def test_another_entry_can_be_chosen(road: str) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+def test_a_disk_whose_root_nothing_can_change(tmp_path: Path) -> None:
+    copy = copy_to(tmp_path / "project", lambda name: True)
+    board = copy / "configs" / f"{BOARD}.toml"
+    board.write_text('disk_root = "squashfs"\n' + board.read_text())
+    roads = ("disk", "partuuid", "uefi", "uki")
+    out = doit("-c", *(f"test:{road}" for road in roads), root=copy, env=OWN | {"PYTHONPATH": os.fspath(copy)})
+    for road in roads:
+        assert f"{BOARD} by {road}: all was well" in out
+        log = (copy / "output" / BOARD / "boot" / f"{road}.log").read_text()
+        assert "ok root" in log  # what the check calls it

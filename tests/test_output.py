@@ -14,7 +14,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     for name in ("disk.img", "rootfs.cpio", "SHA256SUMS"):
         made[name] = tmp_path / "store" / name
         made[name].parent.mkdir(exist_ok=True)
-        made[name].write_text(name)
+        made[name].write_text(name if name != "SHA256SUMS" else "01ef  disk.img\n23ab  rootfs.cpio\n")
     return made
 
 
@@ -44,6 +44,13 @@ def test_checksums_of_other_files_go(output: Output, files: dict[str, Path]) -> 
     assert (output.folder / "SHA256SUMS").exists()
     output.show({"disk.img": files["rootfs.cpio"]})
     assert not os.path.lexists(output.folder / "SHA256SUMS")
+
+
+def test_checksums_outlast_files_that_they_do_not_name(output: Output, files: dict[str, Path]) -> None:
+    output.show(files)
+    for _ in range(2):
+        output.show({"live.iso": files["disk.img"]})
+        assert output.shows(files)
 
 
 def test_only_links_are_cleared(output: Output, files: dict[str, Path]) -> None:

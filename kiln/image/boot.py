@@ -12,7 +12,7 @@ from kiln.board import Board
 from kiln.errors import KilnError
 from kiln.image import disk, esp, ext4, fat, grub, iso, loader, menu, qcow2, uki
 from kiln.image.manifest import Layer, Manifest
-from kiln.image.media import Artifact, Cpio, Ext4, Initramfs, Shown, Squashfs
+from kiln.image.media import Artifact, Cpio, Initramfs, OfManifest, Shown, Squashfs
 from kiln.image.menu import Menu
 from kiln.image.output import Output
 from kiln.image.targets import Rootfs
@@ -91,11 +91,11 @@ class Medium(Artifact):
 
 
 class Disk(Medium):
-    """A disk that a BIOS boots: syslinux on a FAT partition, and the ext4 root beside it."""
+    """A disk that a BIOS boots: syslinux on a FAT partition, and the root file system beside it."""
 
-    def __init__(self, root: Ext4, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
-        doc = "a disk that a BIOS boots: syslinux, the kernel and the ext4 root"
-        super().__init__("disk", doc, rootfs, kernel, tools, output, ext4=root)
+    def __init__(self, root: OfManifest, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
+        doc = f"a disk that a BIOS boots: syslinux, the kernel and the {root.id} root"
+        super().__init__("disk", doc, rootfs, kernel, tools, output, **{root.id: root})
         self._root = root
 
     def fill(self, work: Work) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Disk(Medium):
         return int(self.identity("mbr", self._root, self.kernel)[:8], 16) or 1
 
     def make(self, folder: Path, scratch: Path, append: str) -> None:
-        image, boot, root = self.image(), scratch / "boot.fat", self._root.sound()
+        image, boot = self.image(), scratch / "boot.fat"
         menu = self.menu(f"root=PARTUUID={disk.partuuid(self._signature, 2)} rootwait", append)
         files: dict[str, Path | bytes] = {image.name: image}
         files[f"{_SYSLINUX}/syslinux.cfg"] = menu.syslinux(f"/{image.name}").encode()
@@ -115,7 +115,7 @@ class Disk(Medium):
         fat.write(files, boot, sandbox=self.sandbox, label="BOOT", serial=self._signature, hidden_sectors=start)
         fat.install_syslinux(boot, _SYSLINUX, sandbox=self.sandbox)
         parts = [disk.Partition(content=boot, kind="fat16", bootable=True)]
-        parts.append(disk.Partition(content=root.root / "rootfs.ext4", kind="linux"))
+        parts.append(disk.Partition(content=self._root.file, kind="linux"))
         code = loader.find(self.sandbox, "usr/lib/syslinux/mbr/mbr.bin").read_bytes()
         disk.write_mbr(folder / "disk.img", parts, signature=self._signature, boot_code=code)
 
@@ -146,11 +146,11 @@ class Grub(Medium):
 
 
 class Uefi(Medium):
-    """A disk that a UEFI boots: a menu whose kernels are started by their own EFI stub, and the ext4 root."""
+    """A disk that a UEFI boots: a menu whose kernels are started by their own EFI stub, and the root file system."""
 
-    def __init__(self, root: Ext4, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
-        doc = "a disk that a UEFI boots: a menu, the kernel by its own EFI stub, and the ext4 root"
-        super().__init__("uefi", doc, rootfs, kernel, tools, output, ext4=root)
+    def __init__(self, root: OfManifest, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
+        doc = f"a disk that a UEFI boots: a menu, the kernel by its own EFI stub, and the {root.id} root"
+        super().__init__("uefi", doc, rootfs, kernel, tools, output, **{root.id: root})
         self._root = root
 
     def make(self, folder: Path, scratch: Path, append: str) -> None:
@@ -164,10 +164,10 @@ class Uki(Medium):
     """A unified kernel image: kernel, small initramfs and command line in a file, and a disk whose UEFI starts it."""
 
     def __init__(
-        self, root: Ext4, initramfs: Initramfs, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
+        self, root: OfManifest, initramfs: Initramfs, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
     ) -> None:
         doc = "a unified kernel image, and a disk with it that a UEFI boots"
-        super().__init__("uki", doc, rootfs, kernel, tools, output, ext4=root, initramfs=initramfs)
+        super().__init__("uki", doc, rootfs, kernel, tools, output, **{root.id: root}, initramfs=initramfs)
         self._root = root
         self._initramfs = initramfs
 
@@ -178,7 +178,7 @@ class Uki(Medium):
     def make(self, folder: Path, scratch: Path, append: str) -> None:
         guid = uuid.UUID(hex=self.identity("uki", self._root, self.kernel)[:32], version=4)
         image, release = folder / "linux.efi", f'ID=kiln\nPRETTY_NAME="{self.board.name}"\n'
-        cmdline = self.cmdline(f"root=UUID={self._root.built().notes['uuid']}", append)
+        cmdline = self.cmdline(f"root=PARTUUID={disk.partition_guid(guid, 2)}", append)
         self._initramfs.sound()
         uki.write(
             image, sandbox=self.sandbox, scratch=scratch, kernel=self.image(), initrd=self._initramfs.file,
@@ -232,13 +232,13 @@ class IpxeIso(Medium):
 
 
 def _write_gpt(
-    path: Path, files: dict[str, Path | bytes], root: Ext4, guid: uuid.UUID, *, scratch: Path, sandbox: Sandbox
+    path: Path, files: dict[str, Path | bytes], root: OfManifest, guid: uuid.UUID, *, scratch: Path, sandbox: Sandbox
 ) -> None:
     """A disk with an EFI system partition that holds ``files``, and the root file system."""
     system = scratch / "esp.fat"
     fat.write(files, system, sandbox=sandbox, label="ESP", serial=guid.fields[0], hidden_sectors=disk.ALIGNMENT)
     parts = [disk.Partition(content=system, kind="efi", name="esp")]
-    parts.append(disk.Partition(content=root.sound().root / "rootfs.ext4", kind="linux", name="root"))
+    parts.append(disk.Partition(content=root.file, kind="linux", name="root"))
     disk.write_gpt(path, parts, guid=guid)
 
 

@@ -68,8 +68,8 @@ def install_syslinux(path: Path, folder: str, *, sandbox: Sandbox) -> None:
 
     Raises KilnError where the tools tree lacks a part of it.
     """
-    for module in _MODULES:
-        loader.find(sandbox, module)
+    for part in ("usr/bin/syslinux", *_MODULES):
+        loader.find(sandbox, part)
     inside, image = _with_image(path, sandbox), f"/dest/{path.name}"
     inside.run(["syslinux", "--install", "--directory", folder, image])
     inside.run(["mcopy", "-i", image, *(f"/{module}" for module in _MODULES), f"::/{folder}"])

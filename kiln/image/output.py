@@ -32,7 +32,7 @@ class Output:
         folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
         with closing(folder):
             take(folder, fcntl.LOCK_EX, f"{self.folder}, which another process writes")
-            if SUMS not in files and not self.shows(files):
+            if SUMS not in files and not self.shows(files) and self._sums_of(files):
                 (self.folder / SUMS).unlink(missing_ok=True)  # they are those of other files now
             for path, target in self._links(files).items():
                 fresh = path.with_name(f".{path.name}")
@@ -48,6 +48,14 @@ class Output:
         for path in self.folder.glob("*"):
             if path.is_symlink():
                 path.unlink()
+
+    def _sums_of(self, files: Collection[str]) -> bool:
+        """Whether the checksums are those of one of ``files``."""
+        try:
+            lines = (self.folder / SUMS).read_text().splitlines()
+        except OSError:
+            return False
+        return any(line.split()[-1:] == [name] for line in lines for name in files)
 
     def _links(self, files: Mapping[str, Path]) -> dict[Path, str]:
         return {self.folder / name: os.path.relpath(path, self.folder) for name, path in files.items()}
