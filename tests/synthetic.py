@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kiln.store import Work
-from kiln.target import Target
+from kiln.target import Target, closure
 from kiln.tools import ToolsTree
 from tests.project import Project
 
@@ -80,9 +80,8 @@ def _install(path: str, text: str) -> str:
 
 
 def prime(project: Project) -> None:
-    """Fill the store with what a build of everything would leave: packages without a sandbox, images as they are."""
-    graph = project.graph()
-    for target in graph.targets:
+    """Fill the store with what a build of the image would leave: packages without a sandbox, images as they are."""
+    for target in closure(project.graph().image):
         if phases := getattr(target, "phases", None):
             _publish(target, phases["install"])
         elif not isinstance(target, ToolsTree):
