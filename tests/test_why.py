@@ -1,16 +1,20 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kiln.graph import Graph
 from kiln.report.why import difference, reasons, why
+from kiln.settings import Settings
 from kiln.store import Store
 from kiln.target import closure
 from kiln.trees import remove
 from tests.project import Project
 from tests.test_target import Note
 
+ROOT = Path(__file__).parent.parent
 RUN = {"run": ["make", "all"], "cwd": "/build", "env": {}}
 
 
@@ -107,3 +111,10 @@ def test_doit_why_tells_the_changed_command_before_anything_is_built(
     unknown = real_project.doit("why", "ap")
     assert unknown.returncode != 0
     assert "there is no package or target 'ap'\n    did you mean app" in unknown.stdout
+
+
+@pytest.mark.parametrize("board", sorted(path.stem for path in (ROOT / "configs").glob("*.toml")))
+def test_inputs_come_back_from_a_stamp_as_they_were(board: str) -> None:
+    for target in Graph.load(Settings.read(ROOT), board).targets:
+        inputs = target.inputs()
+        assert json.loads(json.dumps(inputs)) == inputs

@@ -61,7 +61,11 @@ class Rootfs(Part):
         return self.made_from(
             packages={stage.package: stage.content() for stage in self.stages},
             modes=self._modes,
-            capabilities={name: chosen for name, chosen in self._capabilities.items() if chosen},
+            capabilities={
+                name: {path: list(words) for path, words in chosen.items()}
+                for name, chosen in self._capabilities.items()
+                if chosen
+            },
             users=[repr(user) for user in (*self.board.users, *self._system)],
             groups=dict(self.board.groups),
             private_keys=list(self.board.private_keys),
