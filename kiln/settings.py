@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kiln.errors import KilnError
+from kiln.errors import KilnError, nearest
+
+_ACCEL = ("kvm", "tcg", "icount")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +37,16 @@ class Settings:
         Debian archive. ``KILN_JOBS`` is how many processes may compile, ``KILN_CCACHE`` the size of the compilers'
         cache, such as 5G, or 0 for none. ``KILN_KEEP_BUILD`` names packages whose build folders are kept for the next
         build, with ``,`` between them. ``KILN_ACCEL`` is how QEMU runs the machine (kvm or tcg; without it, kvm where
-        it works). ``KILN_CLOCK`` is a folder with a library ``clock.so`` that builds load first; ``doit repro`` sets
-        it, for another time.
+        it works; icount is tcg with a clock that counts instructions). ``KILN_CLOCK`` is a folder with a library
+        ``clock.so`` that builds load first; ``doit repro`` sets it, for another time.
         """
         output = root / "output"
         jobs = env.get("KILN_JOBS", str(len(os.sched_getaffinity(0))))
         if not jobs.isascii() or not jobs.isdigit() or not 1 <= int(jobs) <= 1024:
             raise KilnError(f"{jobs!r} is not a number from 1 to 1024", where="KILN_JOBS")
         accel = env.get("KILN_ACCEL") or None
-        if accel not in (None, "kvm", "tcg"):
-            raise KilnError(f"{accel!r} is neither kvm nor tcg", where="KILN_ACCEL")
+        if accel not in (None, *_ACCEL):
+            raise KilnError(f"{accel!r} is no way to run QEMU", where="KILN_ACCEL", hint=nearest(accel, _ACCEL))
         ccache = env.get("KILN_CCACHE") or "5G"
         if not re.fullmatch(r"0|[1-9][0-9]{0,5}[MG]", ccache):
             raise KilnError(f"{ccache!r} is no size", where="KILN_CCACHE", hint="write 500M or 5G, or 0 for no cache")
