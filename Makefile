@@ -22,7 +22,7 @@ check: $(DEV)
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@for recipe in packages/*-*/recipe.py; do $(VENV)/bin/mypy --no-error-summary $$recipe || exit; done
-	@$(VENV)/bin/pytest -q -m "not sandbox and not boot" $(PYTEST)
+	@$(VENV)/bin/pytest -q -n 3 -m "not sandbox and not boot" $(PYTEST)
 
 format: $(DEV)
 	@$(VENV)/bin/ruff check --fix-only .
