@@ -27,6 +27,7 @@ _IMAGES = ("cpio", "tar", "ext4")
 _CHOICES = {
     "network": ("kernel", "dhcp", "static", "none"),
     "sshd": ("none", "openssh", "dropbear"),
+    "initramfs": ("simple", "dracut", "none"),
     "loader": ("syslinux", "none"),
     "disk_root": ("ext4", "squashfs", "erofs"),
     "compress": ("zstd", "gzip", "lz4", "none", "xz"),
@@ -77,6 +78,7 @@ class Board:
     owners: Mapping[str, str] = field(default_factory=dict)
     network: str = "kernel"
     interfaces: tuple[Interface, ...] = ()
+    initramfs: str = "simple"
     loader: str = "syslinux"
     images: tuple[str, ...] = (*_IMAGES, "disk")
     compress: str = "zstd"
@@ -199,6 +201,7 @@ class _Reader:
             owners=table.get("owners", {}),
             network=table.get("network", "kernel"),
             interfaces=self._interfaces(table.get("interfaces", {})),
+            initramfs=table.get("initramfs", _CHOICES["initramfs"][0]),
             loader=loader,
             images=tuple(table.get("images", _IMAGES if loader == "none" else (*_IMAGES, "disk"))),
             compress=table.get("compress", _CHOICES["compress"][0]),

@@ -10,9 +10,10 @@ from kiln import digest
 from kiln.board import Board
 from kiln.errors import KilnError, nearest
 from kiln.image.boot import Disk, Embedded, Grub, IpxeIso, Iso, Qcow2, Uefi, Uki
+from kiln.image.dracut import Dracut
 from kiln.image.image import Image
 from kiln.image.licenses import Licenses
-from kiln.image.media import Cpio, Erofs, Ext4, Initramfs, Oci, OfManifest, Shown, Squashfs, Tar
+from kiln.image.media import Artifact, Cpio, Erofs, Ext4, Initramfs, Oci, OfManifest, Shown, Squashfs, Tar
 from kiln.image.targets import Rootfs
 from kiln.jobs import Jobserver
 from kiln.kernel import PrebuiltKernel
@@ -36,6 +37,8 @@ _LIBC = ("linux-headers", "musl")
 # What writes EROFS images, and what the small initramfs consists of, in projects that have them.
 _EROFS = "erofs-utils"
 _INITRAMFS = ("busybox", "early-init")
+# What dracut's initramfs are made from, and with; where a program is in BusyBox as well, theirs is taken.
+_DRACUT, _DRACUT_TOOL = ("dracut", "kmod", "udev", "util-linux"), "dracut-install"
 
 
 class Graph:
@@ -148,8 +151,11 @@ class Graph:
         if _EROFS in self.recipes:
             roots["erofs"] = Erofs(rootfs, self.result(_EROFS), tools, output)
         made: list[Shown] = [cpio, Tar(rootfs, tools, output), *roots.values(), Oci(rootfs, tools, output)]
-        initramfs = None
-        if self.recipes.keys() >= set(_INITRAMFS):
+        initramfs: Artifact | None = None
+        if self.board.initramfs == "dracut":
+            initramfs = self._dracut()
+            made.append(initramfs)
+        elif self.board.initramfs == "simple" and self.recipes.keys() >= set(_INITRAMFS):
             initramfs = Initramfs([self.result(name) for name in _INITRAMFS], rootfs, tools, output)
             made.append(initramfs)
         if self.board.loader == "syslinux":
@@ -164,6 +170,7 @@ class Graph:
                 made.append(IpxeIso(cpio, rootfs, kernel, tools, output))
             if initramfs:
                 made.append(Uki(root, initramfs, rootfs, kernel, tools, output))
+            if isinstance(initramfs, Initramfs):  # dracut's would need more than it has, to find a live system
                 made.append(Iso(squashfs, initramfs, rootfs, kernel, tools, output))
         if isinstance(kernel, Stage):
             made.append(self._embedded(cpio))
@@ -176,8 +183,11 @@ class Graph:
                 hint = nearest(name, self.media)
                 raise KilnError(f"{self.board.name} cannot be shipped as {name!r}", where="images", hint=hint)
         shipped = with_libs(self.rootfs.stages + ([self.kernel] if isinstance(self.kernel, Stage) else []))
-        licenses = Licenses(self.board, shipped, self.recipes, self.store)
         media = [self.media[name] for name in self.board.images]
+        for target in closure(*media):
+            if isinstance(target, Initramfs | Dracut):
+                shipped = with_libs([*shipped, *target.stages])
+        licenses = Licenses(self.board, shipped, self.recipes, self.store)
         others = [medium for medium in self.media.values() if medium not in media]
         return Image(self.rootfs, self.kernel, licenses, media, others, self.settings.output)
 
@@ -233,6 +243,13 @@ class Graph:
                 kept=self.store.local.path / "kept" / self.board.name / place if keep else None,
             )
         return stages
+
+    def _dracut(self) -> Dracut:
+        for name in (*_DRACUT, _DRACUT_TOOL):
+            if name not in self.recipes:
+                raise KilnError(f"dracut needs the package {name!r}", where="initramfs", hint='initramfs = "simple"')
+        stages = [*with_libs(self.result(name) for name in _DRACUT), self.result("busybox")]
+        return Dracut(stages, self.result(_DRACUT_TOOL), self.rootfs, self.tools, self.settings.output)
 
     def _embedded(self, cpio: Cpio) -> Embedded:
         """The kernel with ``cpio`` inside."""

@@ -45,13 +45,18 @@ def merge(roots: Sequence[Path], into: Path) -> None:
             place = f"{into}{folder[len(root) :]}"
             os.makedirs(place, exist_ok=True)
             for name in [*files, *(name for name in folders if os.path.islink(f"{folder}/{name}"))]:
-                source, target = f"{folder}/{name}", f"{place}/{name}"
                 try:
-                    os.link(source, target, follow_symlinks=False)
+                    link(f"{folder}/{name}", f"{place}/{name}")
                 except FileExistsError as error:
-                    shown = os.path.relpath(target, into)
+                    shown = os.path.relpath(f"{place}/{name}", into)
                     raise KilnError(f"two packages bring {shown} into one sysroot") from error
-                except OSError as error:
-                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                        raise
-                    shutil.copy2(source, target, follow_symlinks=False)
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Give a file or link one more name, or copy it where that cannot be."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        shutil.copy2(source, target, follow_symlinks=False)

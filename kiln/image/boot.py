@@ -12,7 +12,7 @@ from kiln.board import Board
 from kiln.errors import KilnError
 from kiln.image import disk, esp, ext4, fat, grub, iso, loader, menu, qcow2, uki
 from kiln.image.manifest import Layer, Manifest
-from kiln.image.media import Artifact, Cpio, Initramfs, OfManifest, Shown, Squashfs
+from kiln.image.media import Artifact, Cpio, OfManifest, Shown, Squashfs
 from kiln.image.menu import Menu
 from kiln.image.output import Output
 from kiln.image.targets import Rootfs
@@ -164,7 +164,7 @@ class Uki(Medium):
     """A unified kernel image: kernel, small initramfs and command line in a file, and a disk whose UEFI starts it."""
 
     def __init__(
-        self, root: OfManifest, initramfs: Initramfs, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
+        self, root: OfManifest, initramfs: Artifact, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
     ) -> None:
         doc = "a unified kernel image, and a disk with it that a UEFI boots"
         super().__init__("uki", doc, rootfs, kernel, tools, output, **{root.id: root}, initramfs=initramfs)
@@ -192,7 +192,7 @@ class Iso(Medium):
     """A live system, on a CD or a stick, for BIOS and UEFI: what it writes stays in memory."""
 
     def __init__(
-        self, root: Squashfs, initramfs: Initramfs, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
+        self, root: Squashfs, initramfs: Artifact, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
     ) -> None:
         doc = "a live system for CDs and sticks, BIOS and UEFI"
         super().__init__("iso", doc, rootfs, kernel, tools, output, squashfs=root, initramfs=initramfs)

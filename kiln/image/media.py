@@ -178,14 +178,14 @@ class Initramfs(Artifact):
         doc = "a small initramfs that finds the root file system and goes on there"
         parts = {stage.package: stage for stage in stages}
         super().__init__("initramfs", doc, rootfs, tools, output, **parts)
-        self._stages = stages
+        self.stages = stages
 
     def inputs(self) -> dict[str, Any]:
         return super().inputs() | {"compress": self.board.compress}
 
     def fill(self, work: Work) -> dict[str, Any]:
         layers: list[Layer] = [("board", [console()])]
-        for stage in self._stages:
+        for stage in self.stages:
             nodes = tree_nodes(stage.sound().root, stage.package)
             layers.append((stage.package, [node for node in nodes if is_shipped(node)]))
         plain = work.folder("plain") / "initramfs.cpio"

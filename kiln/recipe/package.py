@@ -24,9 +24,9 @@ P = TypeVar("P", bound=Phase)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 
-# How the styles compile and link programs: small, and alone. An image has no shared libraries and needs no symbols.
+# How the styles compile and link programs: small, and for the most part alone. An image needs no symbols.
 _CFLAGS = ("-Os", "-ffunction-sections", "-fdata-sections")
-_LDFLAGS = ("-static", "-s", "-Wl,--gc-sections")
+_LDFLAGS = ("-s", "-Wl,--gc-sections")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class Package:
 
     ``source`` is a pinned source, or the name of the package whose source it shares; ``versions`` holds the pinned
     sources of further versions that a board may choose. ``tools`` run on the build machine, ``libs`` are compiled
-    against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain.
+    against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain,
+    ``shared`` that it is linked against shared libraries, which must be where it runs, or makes them.
     ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs, ``capabilities``
     lets programs do more than who runs them. ``users`` are the system accounts that it needs, ``license_files`` the
     files of its source that hold the text of its license.
@@ -80,6 +81,7 @@ class Package:
     libs: tuple[str, ...] = ()
     runtime: tuple[str, ...] = ()
     libc: bool = True
+    shared: bool = False
     options: Mapping[str, Option] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
     capabilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -130,6 +132,16 @@ class Package:
         return self.phases.get(name) or getattr(self, f"style_{name}", None)
 
     @property
+    def cflags(self) -> tuple[str, ...]:
+        """How a style compiles."""
+        return (*_CFLAGS, "-fPIC") if self.shared else _CFLAGS
+
+    @property
+    def ldflags(self) -> tuple[str, ...]:
+        """How a style links."""
+        return _LDFLAGS if self.shared else ("-static", *_LDFLAGS)
+
+    @property
     def stages(self) -> Mapping[str, tuple[str, ...]]:
         """The parts that have a result of their own in the store, and the phases of each."""
         return {"build": ("configure", "build", "install")}
@@ -165,7 +177,7 @@ class Autotools(Package):
         # Where both are named, no program of the board is run, even if the build machine could.
         systems = ("--build=x86_64-linux-gnu", f"--host={board.triple}")
         folders = ("--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var")
-        env = {"CC": board.cc, "CFLAGS": " ".join(_CFLAGS), "LDFLAGS": " ".join(_LDFLAGS)}
+        env = {"CC": board.cc, "CFLAGS": " ".join(self.cflags), "LDFLAGS": " ".join(self.ldflags)}
         # Without these, it would find libraries of the build machine.
         env |= {"PKG_CONFIG_LIBDIR": f"{step.sysroot}/usr/lib/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": step.sysroot}
         step.configure(*systems, *folders, *self.args, *more, env=env)
@@ -186,9 +198,14 @@ class Meson(Package):
     def style_configure(self, step: Step, board: "Board") -> None:
         # A build folder that was kept would stay as it was configured; what is compiled in it may stay.
         step.run("rm", "-rf", "meson-private")
-        step.run("sh", "-c", 'printf %s "$1" > cross.ini', "sh", "\n".join(_cross_file(step, board)))
+        step.run("sh", "-c", 'printf %s "$1" > cross.ini', "sh", "\n".join(_cross_file(self, step, board)))
         folders = ("--prefix=/usr", "--libdir=lib", "--sysconfdir=/etc", "--localstatedir=/var")
-        usual = ("--wrap-mode=nodownload", "-Doptimization=s", "-Ddebug=false", "-Ddefault_library=static")
+        usual = (
+            "--wrap-mode=nodownload",
+            "-Doptimization=s",
+            "-Ddebug=false",
+            f"-Ddefault_library={'shared' if self.shared else 'static'}",
+        )
         chosen = [f"-D{name}={_meson_word(value)}" for name, value in self.settings.items()]
         step.run("meson", "setup", "--cross-file=cross.ini", *folders, *usual, *chosen, step.build, step.src)
 
@@ -241,7 +258,7 @@ def _meson_word(value: bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _cross_file(step: Step, board: "Board") -> Iterator[str]:
+def _cross_file(package: Package, step: Step, board: "Board") -> Iterator[str]:
     """What Meson wants to know of the board, as lines."""
     yield "[binaries]"
     yield f"c = '{board.cc}'"
@@ -249,8 +266,8 @@ def _cross_file(step: Step, board: "Board") -> Iterator[str]:
     # Meson 1.3 took to the second name.
     yield from (f"{name} = 'pkg-config'" for name in ("pkgconfig", "pkg-config"))
     yield "[built-in options]"
-    yield f"c_args = {list(_CFLAGS)}"
-    yield f"c_link_args = {list(_LDFLAGS)}"
+    yield f"c_args = {list(package.cflags)}"
+    yield f"c_link_args = {list(package.ldflags)}"
     yield "[properties]"
     yield "needs_exe_wrapper = true"
     yield f"sys_root = '{step.sysroot}'"
@@ -282,7 +299,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "users": (lambda v: _all(tuple, v, User), "a tuple of Users"),
     "settings": (lambda v: _all(Mapping, v, bool | int | str), "true, false, numbers or strings by name"),
-    "libc": (lambda v: isinstance(v, bool), "True or False"),
+    **dict.fromkeys(("libc", "shared"), (lambda v: isinstance(v, bool), "True or False")),
 }
 
 

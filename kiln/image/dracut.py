@@ -1,0 +1,155 @@
+"""An initramfs that dracut makes of our own programs, in the sandbox."""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kiln.errors import KilnError
+from kiln.image import cpio
+from kiln.image.manifest import Manifest, Node, tree_nodes
+from kiln.image.media import Artifact, compress
+from kiln.image.targets import Rootfs, console, is_shipped
+from kiln.process import CommandFailed
+from kiln.sandbox import Mount, Sandbox
+from kiln.stage import Stage
+from kiln.store import Work
+from kiln.tools import Tools
+from kiln.trees import EPOCH, link
+
+# What it can do: finds a root file system on any disk that the kernel has a driver for, and goes on there.
+MODULES = "base busybox udev-rules rootfs-block fs-lib"
+
+# What dracut would otherwise ask the machine that it runs on.
+_ENV = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "DRACUT_INSTALL": "/tools/bin/dracut-install",
+    "DRACUT_LDCONFIG": "/bin/true",
+    "DRACUT_NO_MKNOD": "1",
+    "DRACUT_TESTBIN": "/usr/bin/busybox",
+    "PKG_CONFIG": "/bin/false",
+    "SOURCE_DATE_EPOCH": str(EPOCH),
+}
+# Programs have no symbols any more; the writer of archives packs, and leaves out times and owners.
+_OPTIONS = (
+    "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode", "--no-kernel", "--nohardlink", "--nostrip",
+    "--no-compress", "--reproducible", "--force", "--keep",
+)  # fmt: skip
+# It would look for a helper of udev that we leave out.
+_CONF = 'udevdir="/usr/lib/udev"\n'
+
+# dracut wants all programs in one folder, and all libraries.
+_LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib"}
+
+# It goes on after most mistakes.
+_MISTAKE = re.compile(r"(?:^dracut(?:-install)?(?:\[[EF]\]|: ERROR): |^/config/)(.*)")
+_SHOWN_LINES = 8
+
+
+class Dracut(Artifact):
+    """What dracut makes of a sysroot of ``stages``, which is never shipped. Where two bring a path, the first wins.
+
+    ``maker`` brings dracut's own program for the build machine.
+    """
+
+    def __init__(self, stages: Sequence[Stage], maker: Stage, rootfs: Rootfs, tools: Tools, output: Path) -> None:
+        doc = "an initramfs made by dracut: it finds the root file system and goes on there"
+        parts = {stage.package: stage for stage in (*stages, maker)}
+        super().__init__("initramfs", doc, rootfs, tools, output, **parts)
+        self.deps = (*self.deps, tools["build"])
+        self.stages = stages
+        self._maker = maker
+        self._log = output / "logs" / "initramfs.log"
+
+    def inputs(self) -> dict[str, Any]:
+        return super().inputs() | {
+            "order": [stage.package for stage in self.stages],
+            "build": self.tools["build"].key(),
+            "compress": self.board.compress,
+            "conf": self._conf(),
+        }
+
+    def fill(self, work: Work) -> dict[str, Any]:
+        sysroot, config, scratch = (work.folder(name) for name in ("sysroot", "config", "scratch"))
+        nodes = _lay({stage.package: stage.sound().root for stage in self.stages}, sysroot)
+        (config / "dracut.conf").touch()
+        for name, text in self._conf().items():
+            (config / name).write_text(text)
+        applets = [Path(path).name for path, node in nodes.items() if Path(node.target).name == "busybox"]
+        mounts = [
+            Mount(source=sysroot, target="/sysroot"),
+            Mount(source=config, target="/config"),
+            Mount(source=self._maker.sound().root, target="/tools"),
+            Mount(source=scratch, target="/work", writable=True),
+        ]
+        env = {"DRACUT_ARCH": self.board.arch.name, "DRACUT_MODULE_BUSYBOX_LINKS": " ".join(applets)}
+        self._run(self.tools.sandbox("build").with_mounts(mounts).with_env(_ENV | env), work.log)
+        (made,) = scratch.glob("dracut.*/initramfs")
+        found = [node for node in tree_nodes(made, "dracut") if is_shipped(node)]
+        named = [replace(node, package=nodes.get(node.path, node).package) for node in found]
+        plain = work.folder("plain") / "initramfs.cpio"
+        cpio.write(Manifest.merge([("board", [console()]), *_by_package(named)]), plain)
+        compress(plain, work.root, self.board.compress, self.sandbox)
+        return {}
+
+    def _run(self, sandbox: Sandbox, log: Path) -> None:
+        """Run dracut. Raises KilnError for whatever it calls a mistake."""
+        words = ["bash", "/sysroot/usr/bin/dracut", "--sysroot", "/sysroot", "--tmpdir", "/work"]
+        words += ["--conf", "/config/dracut.conf", "--confdir", "/config", "--modules", MODULES, *_OPTIONS]
+        failed = None
+        try:
+            sandbox.run([*words, "/work/made", "none"], log=log)  # a kernel version, which asks for no modules
+        except CommandFailed as error:
+            failed = error
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, self._log)
+        lines = log.read_text(errors="replace").splitlines()
+        wrong = [found[1] for line in lines if (found := _MISTAKE.search(line))]
+        if failed or wrong:
+            said = "".join(f"\n    {line}" for line in wrong or lines[-_SHOWN_LINES:])
+            hint = f"log      {os.path.relpath(self._log)}"
+            raise KilnError(f"dracut could not make all of it{said}", where=self.id, hint=hint)
+
+    def _conf(self) -> dict[str, str]:
+        """The configuration by file name: ours, and that of the board. Nothing of the build machine's is read."""
+        try:
+            own = {path.name: path.read_text() for path in sorted((self.board.files / "dracut.conf.d").glob("*.conf"))}
+        except (OSError, ValueError) as error:
+            raise KilnError(f"cannot read the configuration of dracut: {error}", where=self.id) from error
+        return {"00-kiln.conf": _CONF} | own
+
+
+def _lay(roots: Mapping[str, Path], into: Path) -> dict[str, Node]:
+    """Lay results over each other in dracut's order of folders; returns what is there, by its path."""
+    for name, target in _LINKS.items():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (into / name).symlink_to(target)
+    for target in ("usr/bin", "usr/lib"):
+        (into / target).mkdir()
+    laid: dict[str, Node] = {}
+    for package, root in roots.items():
+        for node in tree_nodes(root, package):
+            path = _moved(node.path)
+            place = into / path
+            if node.kind == "dir":
+                place.mkdir(parents=True, exist_ok=True)
+            elif path not in laid:
+                laid[path] = node
+                link(root / node.path, place)
+    return laid
+
+
+def _moved(path: str) -> str:
+    """Where something lies in dracut's order of folders."""
+    for folder in ("usr/sbin/", "sbin/", "bin/"):
+        if path.startswith(folder):
+            return f"usr/bin/{path[len(folder) :]}"
+    return f"usr/{path}" if path.startswith("lib/") else path
+
+
+def _by_package(nodes: Sequence[Node]) -> list[tuple[str, list[Node]]]:
+    names = sorted({node.package for node in nodes})
+    return [(name, [node for node in nodes if node.package == name]) for name in names]
