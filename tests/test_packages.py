@@ -178,3 +178,19 @@ def test_a_folder_that_cannot_be_written_is_told_of_once_a_minute(node: Node) ->
     log = (node.run / "log").read_text()
     assert log.count("the next try is in a minute") == 1
     assert 'Saving key "/etc/ssh/ssh_host_ed25519_key.new" failed: Read-only file system' in log
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("kind", [["-E", "-P"], ["-S"]])
+def test_headers_that_a_package_brings_are_seen_before_those_of_the_c_library(
+    built: Callable[[str], Path], tools: Tools, tmp_path: Path, kind: list[str]
+) -> None:
+    (tmp_path / "sys").mkdir()
+    (tmp_path / "sys/types.h").write_text("#define OURS 1\n")
+    (tmp_path / "a.c").write_text("#include <sys/types.h>\n#include <errno.h>\nint seen = OURS + EIO;\n")
+    folders = [(built("toolchain"), "/tools"), (tmp_path, "/src"), (built("musl"), "/sysroot")]
+    sandbox = tools.sandbox("build").with_mounts([Mount(source=path, target=place) for path, place in folders])
+    said = sandbox.with_env({"CCACHE_DISABLE": "1"}).run(
+        ["x86_64-linux-musl-gcc", *kind, "-isystem", "/src", "-o", "-", "/src/a.c"]
+    )
+    assert (b"int seen = 1 + 5;" if "-E" in kind else b".long\t6") in said
