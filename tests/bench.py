@@ -20,6 +20,7 @@ from pathlib import Path
 
 from kiln import board as boards
 from kiln.graph import Graph
+from kiln.sandbox import Mount
 from kiln.settings import Settings
 from kiln.store import Work
 from kiln.target import closure
@@ -69,26 +70,29 @@ def board() -> None:
     doit("image")
     show("image, nothing to do", median(lambda: doit("image")))
     show("an overlay file edited, to a new disk", median(overlay_edit))
+    show("the same, to every medium", median(partial(overlay_edit, "media")))
     show("init's script edited, to a new cpio", median(init_edit))
     show("busybox's result deleted, to the image again", median(deleted))
     doit("image")
     show("kernel + cpio under emulation, to the marker", median(boot))
     show("the same, until ssh answers", median(ssh))
     show("qemu-microvm under emulation, to /init", median(microvm))
+    with scratch() as folder:
+        repack(folder)
     for name in ("bzImage", "rootfs.cpio.zst"):
         show(name, f"{(OUTPUT / name).stat().st_size / 1e6:6.2f} MB")
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "kiln").rglob("*.py"))
     show("the engine", f"{lines:6d} lines")
 
 
-def overlay_edit() -> float:
-    """From a new file in the board's overlay to a new disk."""
+def overlay_edit(task: str = "disk") -> float:
+    """From a new file in the board's overlay to a new disk, or to what else ``task`` makes."""
     note = ROOT / "board/qemu-x86_64/overlay/bench"
     made = [folder for folder in (note.parent, note.parent.parent) if not folder.exists()]
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(f"{time.time()}\n")
     try:
-        return doit("disk")
+        return doit(task)
     finally:
         note.unlink()
         for folder in made:
@@ -127,6 +131,21 @@ def ssh() -> float:
             return guest.answers()
         finally:
             guest.off()
+
+
+def repack(folder: Path) -> None:
+    """Pack the unpacked root file system again, beside GNU cpio that is piped into the same compressor."""
+    tools = real_graph(ROOT, {}).tools
+    tools["checkers"].build()
+    doit("cpio:unpack", str(OUTPUT / "rootfs.cpio.zst"), str(folder / "tree"))
+    others = tools.sandbox("checkers").with_mounts([Mount(source=folder, target="/work", writable=True)])
+    pipe = "cd tree/1 && find . | sort | cpio -o -H newc --quiet | zstd -10 --long=24 -T2 -q -f -o /work/theirs"
+    words = others.with_env({}, cwd="/work").argv(["bash", "-o", "pipefail", "-c", pipe])
+    ours = [doit("cpio:repack", str(folder / "tree"), str(folder / "ours")) for _ in range(RUNS)]
+    theirs = [run(words, ROOT, {})[0] for _ in range(RUNS)]
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    value = f"{statistics.median(ours):6.2f} s   ({ratio:.2f} of cpio | zstd, {statistics.median(theirs):.2f} s)"
+    show("cpio:repack of the root file system", value)
 
 
 def microvm() -> float:
