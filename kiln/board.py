@@ -116,6 +116,11 @@ class Board:
             chosen.append(file)
         return chosen + own
 
+    def file(self, name: str) -> Path:
+        """Where a file is that the board brings, or else the one that all boards share."""
+        own = self.files / name
+        return own if own.exists() else self.root / "board/common" / name
+
     @property
     def overlays(self) -> list[Path]:
         """Folders that are laid over the packages' files, the board's own last."""

@@ -83,14 +83,8 @@ def test_it_boots_and_finds_itself_whole(road: str) -> None:
     assert (OUTPUT / "disk.img").stat() == before
 
 
-def test_a_clock_of_instructions_is_the_same_however_busy_the_machine_is() -> None:
-    times = []
-    for _ in range(2):
-        doit("test:cpio", env={"KILN_ACCEL": "icount"})
-        log = (OUTPUT / "boot/cpio.log").read_text()
-        times += [float(time) for time in re.findall(r"info uptime=([\d.]+)", log)]
-    assert len(times) == 2
-    assert abs(times[0] - times[1]) < 0.25
+def test_it_boots_by_a_clock_that_counts_instructions() -> None:
+    assert f"{BOARD} by cpio: all was well" in doit("test:cpio", env={"KILN_ACCEL": "icount"})
 
 
 @pytest.mark.parametrize("board", ["qemu-aarch64", "qemu-microvm", "qemu-riscv64"])

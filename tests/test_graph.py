@@ -272,6 +272,14 @@ def test_disks_have_the_root_that_the_board_chooses(project: Project) -> None:
         _ = project.graph().media
 
 
+def test_a_board_whose_initramfs_lacks_what_makes_it_is_told(project: Project) -> None:
+    project.board(packages=[], more='initramfs = "dracut"\n')
+    with pytest.raises(KilnError, match="dracut needs the package 'dracut'"):
+        _ = project.graph().media
+    project.board(packages=[], more='initramfs = "none"\n')
+    assert not {"initramfs", "uki", "iso"} & project.graph().media.keys()
+
+
 def test_only_a_pc_boots_by_the_ipxe_of_its_network_card(project: Project) -> None:
     project.board(packages=[], more='loader = "syslinux"\n')
     assert {"cpio", "disk", "tftp", "http"} < set(project.graph().roads)

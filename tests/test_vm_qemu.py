@@ -1,4 +1,5 @@
 import itertools
+import os
 import shutil
 import socket
 from dataclasses import replace
@@ -7,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from kiln.errors import KilnError
+from kiln.graph import Graph
+from kiln.settings import Settings
+from kiln.verbs.boot import program
 from kiln.vm.console import record
 from kiln.vm.qemu import Boot, Machine, command, find_program, kvm_works, with_free_ports
+from tests.project import Project
 
 MACHINE = Machine()
 DISK = Boot(drive=Path("/images/disk.img"))
@@ -148,3 +153,15 @@ def test_qemu_boots_a_disk_and_leaves_it_alone(tmp_path: Path) -> None:
     assert (transcript.ended, transcript.status) == ("exit", 0)
     assert "hello from the disk" in [text for _, text in transcript.lines]
     assert disk.read_bytes() == image
+
+
+@pytest.mark.parametrize(("accel", "counts"), [("tcg", False), ("icount", True)])
+def test_a_clock_counts_instructions_where_that_is_asked_for(
+    project: Project, monkeypatch: pytest.MonkeyPatch, accel: str, counts: bool
+) -> None:
+    own = project.file("bin/qemu-system-x86_64", "#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", os.fspath(own.parent))
+    project.board(packages=[])
+    found, kvm = program(Graph.load(Settings.read(project.root, {"KILN_ACCEL": accel}), "test"))
+    assert (found[0], "-icount" in found, kvm) == (os.fspath(own), counts, False)

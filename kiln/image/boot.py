@@ -72,8 +72,7 @@ class Medium(Artifact):
 
     def menu(self, *words: str) -> Menu:
         """The boot menu of kernels that get the board's command line and ``words``."""
-        own, common = self.board.files / _MENU, self.board.root / "board/common" / _MENU
-        where = os.path.relpath(own if own.exists() else common, self.board.root)
+        where = os.path.relpath(self.board.file(_MENU), self.board.root)
         return menu.read(self.template, board=self.board.name, cmdline=self.cmdline(*words), where=where)
 
     def cmdline(self, *words: str) -> str:
@@ -82,8 +81,7 @@ class Medium(Artifact):
     @property
     def template(self) -> str:
         """The text of the boot menu: the board's own, or else the common one."""
-        own, common = self.board.files / _MENU, self.board.root / "board/common" / _MENU
-        file = own if own.exists() else common
+        file = self.board.file(_MENU)
         try:
             return file.read_text()
         except OSError as error:

@@ -111,7 +111,7 @@ class Dracut(Artifact):
         if failed or wrong:
             said = "".join(f"\n    {line}" for line in wrong or lines[-_SHOWN_LINES:])
             hint = f"log      {os.path.relpath(self._log)}"
-            raise KilnError(f"dracut could not make all of it{said}", where=self.id, hint=hint)
+            raise KilnError(f"dracut could not make all of it{said}", where=self.id, hint=hint) from failed
 
     def _conf(self) -> dict[str, str]:
         """The configuration by file name: ours, and that of the board. Nothing of the build machine's is read."""

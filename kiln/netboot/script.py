@@ -28,8 +28,7 @@ def scripts(board: Board, *, kernel: str, initrd: str, append: str = "") -> dict
         "@INITRD@": initrd,
         "@CMDLINE@": _cmdline(board.cmdline, append),
     }
-    own = board.files / SCRIPT
-    found = {SCRIPT: _render(own if own.exists() else common / SCRIPT, words)}
+    found = {SCRIPT: _render(board.file(SCRIPT), words)}
     for folder in (common / "netboot", board.files / "netboot"):
         for path in sorted(folder.glob("*")):
             if not _OWN.fullmatch(path.name):
@@ -41,7 +40,7 @@ def scripts(board: Board, *, kernel: str, initrd: str, append: str = "") -> dict
 
 def has_script(board: Board) -> bool:
     """Whether there is anything that the board boots from the network by."""
-    return any((folder / SCRIPT).exists() for folder in (board.files, board.root / "board/common"))
+    return board.file(SCRIPT).exists()
 
 
 def _cmdline(*parts: str) -> str:
