@@ -74,6 +74,12 @@ class Node:
     def until(self, condition: str) -> None:
         self.ask(f"until {condition}; do sleep 0.1; done")
 
+    def replaced(self, find: str) -> None:
+        """Kill the process that `find` prints, and wait for another in its place."""
+        before = self.ask(find).strip()
+        self.ask(f"kill -9 {before}")
+        self.until(f'{{ now=$({find}); [ "$now" ] && [ "$now" != {before} ]; }}')
+
     def addresses(self, interface: str) -> list[str]:
         return re.findall(r"inet (\S+)", self.ask(f"ip -4 -o addr show dev {interface}"))
 
@@ -156,25 +162,18 @@ def test_the_host_of_the_machine_is_reached_by_http(node: Node) -> None:
 
 
 def test_a_service_that_is_killed_comes_back(node: Node) -> None:
-    before = node.ask("pidof syslogd")
-    node.ask("kill -9 $(pidof syslogd)")
-    node.until("pidof syslogd >/dev/null")
-    assert node.ask("pidof syslogd") != before
+    node.replaced("pidof syslogd")
     node.until("{ logger pottery; grep -q 'root: pottery$' /var/log/messages; }")
 
 
 def test_the_dhcp_client_comes_back_and_keeps_the_address(node: Node) -> None:
-    before = node.ask("pidof udhcpc")
-    node.ask("kill -9 $(pidof udhcpc)")
-    node.until("pidof udhcpc >/dev/null")
-    assert node.ask("pidof udhcpc") != before
+    node.replaced("pidof udhcpc")
     assert node.addresses("eth0") == ["10.0.2.15/24"]
 
 
 def test_the_watcher_comes_back_and_finds_its_clients(node: Node) -> None:
     before = node.ask("pidof udhcpc")
-    node.ask("kill -9 $(pgrep -f 'network watch')")
-    node.until("pgrep -f 'network watch' >/dev/null")
+    node.replaced("pgrep -f 'network watc[h]'")
     node.ask("sleep 3")  # it looks every two seconds
     assert node.ask("pidof udhcpc") == before
 
