@@ -52,12 +52,18 @@ def image(step: Step, board: Board) -> str:
     return "vmlinux" if step.option("vmlinux") else board.arch.image
 
 
+def with_modules(*words: str) -> tuple[str, ...]:
+    """A command that is for kernels with modules alone."""
+    return ("sh", "-c", 'grep -q "^CONFIG_MODULES=y" .config || exit 0; exec "$@"', "sh", *words)
+
+
 @linux.build
 def build(step: Step, board: Board) -> None:
     step.run("cp", "-f", f"{step.config}/config", ".config")
     # Said on the command line, it changes no configuration, and so no object but its own. It is taken as it is.
     inside = (f"CONFIG_INITRAMFS_SOURCE={step.initramfs}",) if step.initramfs else ()
     step.run(*linux.command(step, board, image(step, board).rpartition("/")[2], *inside))
+    step.run(*with_modules(*linux.command(step, board, "modules")))
 
 
 @linux.install
@@ -72,5 +78,12 @@ def install(step: Step, board: Board) -> None:
     told = f"{step.dest}/lib/kiln/kernel-sizes.json"
     words = ("python3", step.script("linkmap.py"), "vmlinux", "vmlinux.map", told)
     step.run("sh", "-c", '[ ! -e vmlinux.map ] || exec "$@"', "sh", *words)
+    # Links to where it was built would lead nowhere.
+    place = (f"INSTALL_MOD_PATH={step.dest}", "INSTALL_MOD_STRIP=1")
+    step.run(*with_modules(*linux.command(step, board, "modules_install", *place)))
+    step.run("sh", "-c", 'rm -f "$1"/lib/modules/*/build "$1"/lib/modules/*/source', "sh", step.dest)
+    # Every kernel says what it has built in, where those with modules say it.
+    listed = 'install -D -m644 modules.builtin "$1/lib/modules/$(cat include/config/kernel.release)/modules.builtin"'
+    step.run("sh", "-c", listed, "sh", step.dest)
     step.install("System.map", "boot/System.map")
     step.install(".config", "boot/config")
