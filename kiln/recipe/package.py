@@ -67,8 +67,9 @@ class Package:
     against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain,
     ``shared`` that it is linked against shared libraries, which must be where it runs, or makes them.
     ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs, ``capabilities``
-    lets programs do more than who runs them. ``users`` are the system accounts that it needs, ``license_files`` the
-    files of its source that hold the text of its license.
+    lets programs do more than who runs them. ``dracut`` names what in a configuration of dracut calls for it: modules,
+    or programs. ``users`` are the system accounts that it needs, ``license_files`` the files of its source that hold
+    the text of its license.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Package:
     capabilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     users: tuple[User, ...] = ()
     license_files: tuple[str, ...] = ()
+    dracut: tuple[str, ...] = ()
     phases: dict[str, Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -138,8 +140,8 @@ class Package:
 
     @property
     def ldflags(self) -> tuple[str, ...]:
-        """How a style links."""
-        return _LDFLAGS if self.shared else ("-static", *_LDFLAGS)
+        """How a style links. A shared library may need others, which the linker looks up as well."""
+        return (*_LDFLAGS, f"-Wl,-rpath-link,{Step.sysroot}/usr/lib") if self.shared else ("-static", *_LDFLAGS)
 
     @property
     def stages(self) -> Mapping[str, tuple[str, ...]]:
@@ -169,9 +171,13 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class Autotools(Package):
-    """``configure``, ``make``, ``make install``, out of tree. ``args`` are added to the usual ones of configure."""
+    """``configure``, ``make``, ``make install``, out of tree. ``args`` are added to the usual ones of configure.
+
+    ``copied`` is for software that builds beside its sources alone: it gets a copy of them to write to.
+    """
 
     args: tuple[str, ...] = ()
+    copied: bool = False
 
     def style_configure(self, step: Step, board: "Board", *more: str) -> None:
         # Where both are named, no program of the board is run, even if the build machine could.
@@ -180,7 +186,12 @@ class Autotools(Package):
         env = {"CC": board.cc, "CFLAGS": " ".join(self.cflags), "LDFLAGS": " ".join(self.ldflags)}
         # Without these, it would find libraries of the build machine.
         env |= {"PKG_CONFIG_LIBDIR": f"{step.sysroot}/usr/lib/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": step.sysroot}
-        step.configure(*systems, *folders, *self.args, *more, env=env)
+        words = (*systems, *folders, *self.args, *more)
+        if self.copied:
+            step.run("rsync", "-a", "--chmod=u+w", f"{step.src}/", ".")
+            step.run("./configure", *words, env=env)
+        else:
+            step.configure(*words, env=env)
 
     def style_build(self, step: Step, board: "Board") -> None:
         step.make()
@@ -284,7 +295,8 @@ _STRINGS = 'a tuple of strings, such as ("name",)'
 _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("name", "version", "license", "summary"), (lambda v: isinstance(v, str), "a string")),
     **dict.fromkeys(
-        ("tools", "libs", "runtime", "args", "fragments", "license_files"), (lambda v: _all(tuple, v, str), _STRINGS)
+        ("tools", "libs", "runtime", "args", "fragments", "license_files", "dracut"),
+        (lambda v: _all(tuple, v, str), _STRINGS),
     ),
     "source": (
         lambda v: v is None or isinstance(v, Git | Archive | Debian | str),
@@ -299,7 +311,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "users": (lambda v: _all(tuple, v, User), "a tuple of Users"),
     "settings": (lambda v: _all(Mapping, v, bool | int | str), "true, false, numbers or strings by name"),
-    **dict.fromkeys(("libc", "shared"), (lambda v: isinstance(v, bool), "True or False")),
+    **dict.fromkeys(("libc", "shared", "copied"), (lambda v: isinstance(v, bool), "True or False")),
 }
 
 

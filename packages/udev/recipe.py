@@ -47,11 +47,14 @@ def build(step: Step, board: Board) -> None:
     # Building all of systemd would take many times as long.
     wanted = f"meson introspect --install-plan | python3 {step.input('files/targets.py')} {' '.join(TAGS)} > targets"
     step.run("sh", "-c", wanted)
-    step.run("sh", "-c", f"xargs python3 {step.script('ninja.py')} < targets")
+    step.run("sh", "-c", f"xargs python3 {step.script('ninja.py')} src/libudev/libudev.pc < targets")
 
 
 @udev.install
 def install(step: Step, board: Board) -> None:
     step.run("meson", "install", "--no-rebuild", f"--tags={','.join(TAGS)}", f"--destdir={step.dest}")
+    # Meson knows these only together with the headers of all of systemd.
+    step.install("src/libudev/libudev.pc", "usr/lib/pkgconfig/libudev.pc")
+    step.run("install", "-D", "-m644", f"{step.src}/src/libudev/libudev.h", f"{step.dest}/usr/include/libudev.h")
     # Units of systemd, and helpers for hardware that each bring a third of a MB of its library.
     step.run("sh", "-c", 'cd "$1" && rm -rf systemd/network systemd/system udev/*_id', "sh", f"{step.dest}/usr/lib")
