@@ -1,9 +1,10 @@
 """Boards: what ``configs/<board>.toml`` chooses, checked key by key, and the files that ``board/<board>/`` brings."""
 
 import ipaddress
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from kiln.vm.qemu import Machine
 
 _WORDS = {str: "a string", int: "a whole number", list: "a list of strings", dict: "a table"}
 _INTERFACE = re.compile(r"[A-Za-z][\w.-]{0,14}")
+
+# The folder of dracut's configurations.
+_DRACUT = "dracut.conf.d"
 
 # What an image consists of where its board does not say.
 _IMAGES = ("cpio", "tar", "ext4")
@@ -79,6 +83,7 @@ class Board:
     network: str = "kernel"
     interfaces: tuple[Interface, ...] = ()
     initramfs: str = "simple"
+    dracut: tuple[str, ...] = ()
     loader: str = "syslinux"
     images: tuple[str, ...] = (*_IMAGES, "disk")
     compress: str = "zstd"
@@ -105,16 +110,29 @@ class Board:
 
     def fragments(self, package: str) -> list[Path]:
         """The board's configuration fragments for a package: the shared ones that it chose, then all of its own."""
-        own = sorted((self.files / package).glob("*.config"))
-        shared = self.root / "board/common" / package
+        shared = self._shared(package, ".config", self.kconfig.get(package, ()), f"kconfig.{package}")
+        return shared + sorted((self.files / package).glob("*.config"))
+
+    def dracut_confs(self, *more: str) -> list[Path]:
+        """The board's configurations of dracut: the shared ones that it chose, all of its own, then ``more`` shared."""
+        own = sorted((self.files / _DRACUT).glob("*.conf"))
+        return self.shared_confs(*self.dracut) + own + self.shared_confs(*more)
+
+    def shared_confs(self, *names: str) -> list[Path]:
+        """Configurations of dracut that all boards share."""
+        return self._shared(_DRACUT, ".conf", names, "dracut")
+
+    def _shared(self, folder: str, ending: str, names: Iterable[str], key: str) -> list[Path]:
+        """The files of those names that all boards share; ``key`` is what names them."""
+        shared = self.root / "board/common" / folder
         chosen = []
-        for name in self.kconfig.get(package, ()):
-            file = shared / f"{name}.config"
+        for name in names:
+            file = shared / f"{name}{ending}"
             if not file.is_file():
-                known = nearest(name, (path.stem for path in shared.glob("*.config")))
-                raise KilnError(f"there is no fragment {name!r}", where=f"kconfig.{package}", hint=known)
+                known = nearest(name, (path.stem for path in shared.glob(f"*{ending}")))
+                raise KilnError(f"there is no {os.path.relpath(file, self.root)}", where=key, hint=known)
             chosen.append(file)
-        return chosen + own
+        return chosen
 
     def file(self, name: str) -> Path:
         """Where a file is that the board brings, or else the one that all boards share."""
@@ -170,6 +188,7 @@ class _Reader:
             "summary": str, "arch": str, "packages": list, "hostname": str, "cmdline": str, "root_size": str,
             "versions": dict, "kconfig": dict, "options": dict, "users": dict, "groups": dict, "owners": dict,
             "private_keys": list, "interfaces": dict, "qemu": dict, "images": list, "budget": dict, "kernel": dict,
+            "dracut": list,
         } | dict.fromkeys(_CHOICES, str)  # fmt: skip
         self._check((), table, known, required=("summary", "arch", "packages"))
         for key, kind in {
@@ -207,6 +226,7 @@ class _Reader:
             network=table.get("network", "kernel"),
             interfaces=self._interfaces(table.get("interfaces", {})),
             initramfs=table.get("initramfs", _CHOICES["initramfs"][0]),
+            dracut=tuple(table.get("dracut", ())),
             loader=loader,
             images=tuple(table.get("images", _IMAGES if loader == "none" else (*_IMAGES, "disk"))),
             compress=table.get("compress", _CHOICES["compress"][0]),
@@ -233,6 +253,7 @@ class _Reader:
                 raise self._error(place, f"there is no package {name!r}", nearest(name, recipes))
         for name in board.kconfig:
             self._guard(("kconfig", name), partial(board.fragments, name))
+        self._guard(("dracut",), board.dracut_confs)
         for name, version in board.versions.items():
             known = recipes[name].package.sources
             if version not in known:

@@ -8,6 +8,7 @@ from pathlib import Path
 from kiln import board as boards
 from kiln import digest
 from kiln.board import Board
+from kiln.dracut.profile import PROFILES, Profile
 from kiln.errors import KilnError, nearest
 from kiln.image.boot import Disk, Embedded, Grub, IpxeIso, Iso, Qcow2, Uefi, Uki
 from kiln.image.dracut import Dracut
@@ -39,6 +40,8 @@ _EROFS = "erofs-utils"
 _INITRAMFS = ("busybox", "early-init")
 # What dracut's initramfs are made from, and with; where a program is in BusyBox as well, theirs is taken.
 _DRACUT, _DRACUT_TOOL = ("dracut", "kmod", "udev", "util-linux"), "dracut-install"
+_KERNEL_MODULES = "linux-modules"
+_FOR_COMPILERS = ("libucontext", "linux", "linux-headers")
 
 
 class Graph:
@@ -154,7 +157,7 @@ class Graph:
         initramfs: Artifact | None = None
         if self.board.initramfs == "dracut":
             initramfs = self._dracut()
-            made.append(initramfs)
+            made += [initramfs, *map(self._dracut, PROFILES)]
         elif self.board.initramfs == "simple" and self.recipes.keys() >= set(_INITRAMFS):
             initramfs = Initramfs([self.result(name) for name in _INITRAMFS], rootfs, tools, output)
             made.append(initramfs)
@@ -244,12 +247,18 @@ class Graph:
             )
         return stages
 
-    def _dracut(self) -> Dracut:
-        for name in (*_DRACUT, _DRACUT_TOOL):
-            if name not in self.recipes:
-                raise KilnError(f"dracut needs the package {name!r}", where="initramfs", hint='initramfs = "simple"')
-        stages = [*with_libs(self.result(name) for name in _DRACUT), self.result("busybox")]
-        return Dracut(stages, self.result(_DRACUT_TOOL), self.rootfs, self.tools, self.settings.output)
+    def _dracut(self, name: str = "") -> Dracut:
+        """What dracut makes for a profile."""
+        profile = Profile(board=self.board, name=name)
+        called = [name for name, recipe in self.recipes.items() if profile.calls_for(recipe.package.dracut)]
+        packages = [*_DRACUT, *called, *([_KERNEL_MODULES] if isinstance(self.kernel, Stage) else [])]
+        for needed in (*packages, _DRACUT_TOOL):
+            if needed not in self.recipes:
+                raise KilnError(f"dracut needs the package {needed!r}", where="initramfs", hint='initramfs = "simple"')
+        # What only compilers need would change it for nothing.
+        stages = [stage for stage in with_libs(map(self.result, packages)) if stage.package not in _FOR_COMPILERS]
+        stages.append(self.result("busybox"))
+        return Dracut(profile, stages, self.result(_DRACUT_TOOL), self.rootfs, self.tools, self.settings.output)
 
     def _embedded(self, cpio: Cpio) -> Embedded:
         """The kernel with ``cpio`` inside."""

@@ -24,7 +24,7 @@ from kiln.repro import repro
 from kiln.settings import Settings
 from kiln.stage import Stage
 from kiln.target import Target
-from kiln.verbs import boot, cpio, house, packages
+from kiln.verbs import boot, cpio, dracut, house, packages
 from kiln.verbs.boot_report import boot_report
 from kiln.verbs.dev_init import dev_init
 from kiln.verbs.graph import graph as draw
@@ -151,9 +151,11 @@ def _trees(variables: dict[str, str | None]) -> dict[str, Path]:
 
 
 def _target_tasks(graph: Graph) -> Iterator[dict[str, Any]]:
-    groups = set()
+    groups, whole = set(), {target.id for target in graph.targets}
     for target in graph.targets:
         basename, _, name = target.id.partition(":")
+        if basename in whole:  # a task of its own, not the group of such tasks
+            basename, name = target.id, ""
         task = {
             "actions": [Action(target.build, target=target)],
             "uptodate": [Fresh(target, graph)],
@@ -226,6 +228,12 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         "boot at each save of /init, or of another file of the image (FILE=./my-rcS PLACE=etc/init.d/rcS)",
         interactive=True, task_dep=_needed(graph, "cpio"),
     )  # fmt: skip
+    if "dracut" in graph.recipes:
+        yield task(
+            "dracut:lint", lambda *places: dracut.lint_(graph, *places),
+            "say what is wrong in configurations of dracut, and what to write instead: FILES, or those of the board",
+            interactive=True, pos_arg="places", task_dep=[graph.result("dracut").id, graph.result("linux").id],
+        )  # fmt: skip
     yield from _cpio_tasks(graph, variables["COMPRESS"] or "", task)
     yield from _report_tasks(graph, task)
     yield task(

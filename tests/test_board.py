@@ -252,7 +252,9 @@ def test_fragments_are_those_chosen_in_order_and_then_the_boards_own(project: Pr
 
 
 def test_an_unknown_fragment(project: Project) -> None:
-    with pytest.raises(KilnError, match=r"configs/test.toml:12, kconfig.linux: there is no fragment 'nett'\n.*net"):
+    with pytest.raises(
+        KilnError, match=r"configs/test.toml:12, kconfig.linux: there is no board/common/linux/nett.config\n.*net"
+    ):
         read(project, FULL.replace('"net"', '"nett"'))
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kiln.dracut.lint import MODULES, Known, lint
+from kiln.dracut.profile import Profile
 from kiln.errors import KilnError
 from kiln.image import cpio
 from kiln.image.manifest import Manifest, Node, tree_nodes
@@ -20,8 +22,8 @@ from kiln.store import Work
 from kiln.tools import Tools
 from kiln.trees import EPOCH, link
 
-# What it can do: finds a root file system on any disk that the kernel has a driver for, and goes on there.
-MODULES = "base busybox udev-rules rootfs-block fs-lib"
+# What every one of them can do: it finds a root on any disk that the kernel has a driver for, and goes on there.
+_MODULES = "base busybox udev-rules rootfs-block fs-lib"
 
 # What dracut would otherwise ask the machine that it runs on.
 _ENV = {
@@ -35,14 +37,16 @@ _ENV = {
 }
 # Programs have no symbols any more; the writer of archives packs, and leaves out times and owners.
 _OPTIONS = (
-    "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode", "--no-kernel", "--nohardlink", "--nostrip",
-    "--no-compress", "--reproducible", "--force", "--keep",
+    "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode", "--nohardlink", "--nostrip", "--no-compress",
+    "--reproducible", "--force", "--keep",
 )  # fmt: skip
 # It would look for a helper of udev that we leave out.
 _CONF = 'udevdir="/usr/lib/udev"\n'
 
 # dracut wants all programs in one folder, and all libraries.
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib"}
+
+_FOR_COMPILERS = ("usr/include/", "usr/lib/pkgconfig/")
 
 # It goes on after most mistakes.
 _MISTAKE = re.compile(r"(?:^dracut(?:-install)?(?:\[[EF]\]|: ERROR): |^/config/)(.*)")
@@ -55,53 +59,75 @@ class Dracut(Artifact):
     ``maker`` brings dracut's own program for the build machine.
     """
 
-    def __init__(self, stages: Sequence[Stage], maker: Stage, rootfs: Rootfs, tools: Tools, output: Path) -> None:
-        doc = "an initramfs made by dracut: it finds the root file system and goes on there"
+    def __init__(
+        self, profile: Profile, stages: Sequence[Stage], maker: Stage, rootfs: Rootfs, tools: Tools, output: Path
+    ) -> None:
         parts = {stage.package: stage for stage in (*stages, maker)}
-        super().__init__("initramfs", doc, rootfs, tools, output, **parts)
+        super().__init__(profile.id, profile.doc, rootfs, tools, output, **parts)
         self.deps = (*self.deps, tools["build"])
         self.stages = stages
+        self._profile = profile
         self._maker = maker
-        self._log = output / "logs" / "initramfs.log"
+        self._plain = profile.id.replace(":", "-")
+        self._log = output / "logs" / f"{self._plain}.log"
 
     def inputs(self) -> dict[str, Any]:
         return super().inputs() | {
             "order": [stage.package for stage in self.stages],
             "build": self.tools["build"].key(),
             "compress": self.board.compress,
-            "conf": self._conf(),
+            "told": self._profile.told(),
         }
 
     def fill(self, work: Work) -> dict[str, Any]:
         sysroot, config, scratch = (work.folder(name) for name in ("sysroot", "config", "scratch"))
         nodes = _lay({stage.package: stage.sound().root for stage in self.stages}, sysroot)
-        (config / "dracut.conf").touch()
-        for name, text in self._conf().items():
+        for name, path in self._profile.modules.items():
+            shutil.copytree(path, sysroot / MODULES / name, symlinks=True, dirs_exist_ok=True)
+        self._check(sysroot)
+        (config / "dracut.conf").write_text(_CONF)
+        for name, text in self._profile.texts().items():
             (config / name).write_text(text)
-        applets = [Path(path).name for path, node in nodes.items() if Path(node.target).name == "busybox"]
         mounts = [
             Mount(source=sysroot, target="/sysroot"),
             Mount(source=config, target="/config"),
             Mount(source=self._maker.sound().root, target="/tools"),
             Mount(source=scratch, target="/work", writable=True),
         ]
+        applets = [Path(path).name for path, node in nodes.items() if Path(node.target).name == "busybox"]
         env = {"DRACUT_ARCH": self.board.arch.name, "DRACUT_MODULE_BUSYBOX_LINKS": " ".join(applets)}
-        self._run(self.tools.sandbox("build").with_mounts(mounts).with_env(_ENV | env), work.log)
+        releases = [path.parent.name for path in (sysroot / "usr/lib/modules").glob("*/modules.dep")]
+        self._run(self.tools.sandbox("build").with_mounts(mounts).with_env(_ENV | env), releases, work.log)
         (made,) = scratch.glob("dracut.*/initramfs")
         found = [node for node in tree_nodes(made, "dracut") if is_shipped(node)]
         named = [replace(node, package=nodes.get(node.path, node).package) for node in found]
-        plain = work.folder("plain") / "initramfs.cpio"
+        plain = work.folder("plain") / f"{self._plain}.cpio"
         cpio.write(Manifest.merge([("board", [console()]), *_by_package(named)]), plain)
         compress(plain, work.root, self.board.compress, self.sandbox)
         return {}
 
-    def _run(self, sandbox: Sandbox, log: Path) -> None:
-        """Run dracut. Raises KilnError for whatever it calls a mistake."""
+    def _check(self, sysroot: Path) -> None:
+        """Raise KilnError for the first line of a configuration that does not do what it says."""
+        known = Known.of(sysroot)
+        for path in self._profile.files:
+            for finding in lint(path.read_text(), known):
+                if finding.wrong:
+                    where = f"{os.path.relpath(path, self.board.root)}:{finding.number}"
+                    raise KilnError(finding.text, where=where, hint=finding.instead or None)
+
+    def _run(self, sandbox: Sandbox, releases: Sequence[str], log: Path) -> None:
+        """Run dracut, for the kernel whose modules are there. Raises KilnError for whatever it calls a mistake."""
+        kernel = ["--no-kernel", "--kver", "none"]
+        if releases:
+            (release,) = releases
+            # Without the folder, it would look for built-in drivers on the machine that builds.
+            kernel = ["--kver", release, "--kmoddir", f"/sysroot/usr/lib/modules/{release}"]
+        modules = f"{_MODULES} kernel-modules" if releases else _MODULES
         words = ["bash", "/sysroot/usr/bin/dracut", "--sysroot", "/sysroot", "--tmpdir", "/work"]
-        words += ["--conf", "/config/dracut.conf", "--confdir", "/config", "--modules", MODULES, *_OPTIONS]
+        words += ["--conf", "/config/dracut.conf", "--confdir", "/config", "--modules", modules, *_OPTIONS]
         failed = None
         try:
-            sandbox.run([*words, "/work/made", "none"], log=log)  # a kernel version, which asks for no modules
+            sandbox.run([*words, *kernel, "/work/made"], log=log)
         except CommandFailed as error:
             failed = error
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +138,6 @@ class Dracut(Artifact):
             said = "".join(f"\n    {line}" for line in wrong or lines[-_SHOWN_LINES:])
             hint = f"log      {os.path.relpath(self._log)}"
             raise KilnError(f"dracut could not make all of it{said}", where=self.id, hint=hint) from failed
-
-    def _conf(self) -> dict[str, str]:
-        """The configuration by file name: ours, and that of the board. Nothing of the build machine's is read."""
-        try:
-            own = {path.name: path.read_text() for path in sorted((self.board.files / "dracut.conf.d").glob("*.conf"))}
-        except (OSError, ValueError) as error:
-            raise KilnError(f"cannot read the configuration of dracut: {error}", where=self.id) from error
-        return {"00-kiln.conf": _CONF} | own
 
 
 def _lay(roots: Mapping[str, Path], into: Path) -> dict[str, Node]:
@@ -132,6 +150,8 @@ def _lay(roots: Mapping[str, Path], into: Path) -> dict[str, Node]:
     laid: dict[str, Node] = {}
     for package, root in roots.items():
         for node in tree_nodes(root, package):
+            if node.path.startswith(_FOR_COMPILERS):
+                continue
             path = _moved(node.path)
             place = into / path
             if node.kind == "dir":
