@@ -29,6 +29,7 @@ _IMAGES = ("cpio", "tar", "ext4")
 
 # What a board chooses by one word.
 _CHOICES = {
+    "libc": ("static", "shared"),
     "network": ("kernel", "dhcp", "static", "none"),
     "sshd": ("none", "openssh", "dropbear"),
     "initramfs": ("simple", "dracut", "none"),
@@ -80,6 +81,7 @@ class Board:
     groups: Mapping[str, int] = field(default_factory=dict)
     private_keys: tuple[str, ...] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
+    libc: str = "static"
     network: str = "kernel"
     interfaces: tuple[Interface, ...] = ()
     initramfs: str = "simple"
@@ -223,6 +225,7 @@ class _Reader:
             groups=table.get("groups", {}),
             private_keys=tuple(table.get("private_keys", ())),
             owners=table.get("owners", {}),
+            libc=table.get("libc", _CHOICES["libc"][0]),
             network=table.get("network", "kernel"),
             interfaces=self._interfaces(table.get("interfaces", {})),
             initramfs=table.get("initramfs", _CHOICES["initramfs"][0]),

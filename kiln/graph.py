@@ -1,7 +1,7 @@
 """The graph of a board: every target that its images are made from."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -28,19 +28,23 @@ from kiln.stage import INITRAMFS, Stage, Workshop, with_libs
 from kiln.store import Store
 from kiln.target import Target, closure
 from kiln.tools import Tools
+from kiln.vm.road import Road
 from kiln.vm.roads import ROADS
 
 KERNEL = "linux"
 
 # What a package that is compiled for the board gets without asking.
 _TOOLCHAIN = "toolchain"
-_LIBC = ("linux-headers", "musl")
+_SHARED_LIBC = "musl"
+_LIBC = ("linux-headers", _SHARED_LIBC)
 # What writes EROFS images, and what the small initramfs consists of, in projects that have them.
 _EROFS = "erofs-utils"
 _INITRAMFS = ("busybox", "early-init")
 # What dracut's initramfs are made from, and with; where a program is in BusyBox as well, theirs is taken.
 _DRACUT, _DRACUT_TOOL = ("dracut", "kmod", "udev", "util-linux"), "dracut-install"
 _KERNEL_MODULES = "linux-modules"
+# What lets dracut's find a live system.
+_LIVE = ("dmsquash-live",)
 _FOR_COMPILERS = ("libucontext", "linux", "linux-headers")
 
 
@@ -118,7 +122,7 @@ class Graph:
 
     def runtime(self) -> list[str]:
         """The packages of the image: those that the board names, and what they need at run time."""
-        return sorted(self._closure(self.board.packages, lambda name: self.recipes[name].package.runtime))
+        return self._running(self.board.packages)
 
     @property
     def vm(self) -> str:
@@ -128,8 +132,13 @@ class Graph:
     @property
     def roads(self) -> list[str]:
         """The ways by which the board boots."""
-        pc = self.board.loader == "syslinux"
-        return [name for name, road in ROADS.items() if set(road.media) <= self.media.keys() and (pc or not road.pc)]
+        return [name for name, road in ROADS.items() if self._leads(road)]
+
+    def _leads(self, road: Road) -> bool:
+        profile = Profile(board=self.board)
+        if road.dracut and not (self.board.initramfs == "dracut" and all(profile.calls_for([m]) for m in road.dracut)):
+            return False
+        return set(road.media) <= self.media.keys() and (self.board.loader == "syslinux" or not road.pc)
 
     @cached_property
     def kernel(self) -> Stage | PrebuiltKernel:
@@ -155,26 +164,29 @@ class Graph:
             roots["erofs"] = Erofs(rootfs, self.result(_EROFS), tools, output)
         made: list[Shown] = [cpio, Tar(rootfs, tools, output), *roots.values(), Oci(rootfs, tools, output)]
         initramfs: Artifact | None = None
+        emergency: Artifact | None = None
         if self.board.initramfs == "dracut":
-            initramfs = self._dracut()
-            made += [initramfs, *map(self._dracut, PROFILES)]
+            initramfs, profiles = self._dracut(), {name: self._dracut(name) for name in PROFILES}
+            emergency = profiles["emergency"]
+            made += [initramfs, *profiles.values()]
         elif self.board.initramfs == "simple" and self.recipes.keys() >= set(_INITRAMFS):
-            initramfs = Initramfs([self.result(name) for name in _INITRAMFS], rootfs, tools, output)
+            initramfs = Initramfs(list(map(self.result, self._running(_INITRAMFS))), rootfs, tools, output)
             made.append(initramfs)
         if self.board.loader == "syslinux":
             if self.board.disk_root not in roots:
                 hint = f"add the package {_EROFS} to packages/"
                 raise KilnError("nothing here writes EROFS", where="disk_root", hint=hint)
             root = roots[self.board.disk_root]
-            disk = Disk(root, rootfs, kernel, tools, output)
-            made += [disk, Qcow2(disk, rootfs, tools, output), Grub(rootfs, kernel, tools, output)]
-            made.append(Uefi(root, rootfs, kernel, tools, output))
+            disk = Disk(root, rootfs, kernel, tools, output, emergency)
+            made += [disk, Qcow2(disk, rootfs, tools, output), Grub(rootfs, kernel, tools, output, emergency)]
+            made.append(Uefi(root, rootfs, kernel, tools, output, emergency))
             if has_script(self.board):
                 made.append(IpxeIso(cpio, rootfs, kernel, tools, output))
             if initramfs:
                 made.append(Uki(root, initramfs, rootfs, kernel, tools, output))
-            if isinstance(initramfs, Initramfs):  # dracut's would need more than it has, to find a live system
-                made.append(Iso(squashfs, initramfs, rootfs, kernel, tools, output))
+            live = isinstance(initramfs, Initramfs) or Profile(board=self.board).calls_for(_LIVE)
+            if initramfs and live:
+                made.append(Iso(squashfs, initramfs, rootfs, kernel, tools, output, emergency))
         if isinstance(kernel, Stage):
             made.append(self._embedded(cpio))
         return {medium.id: medium for medium in made}
@@ -304,15 +316,20 @@ class Graph:
                 step.license(recipe.package.name, file)
         return step
 
-    def _closure(self, names: Iterable[str], needs: Callable[[str], Iterable[str]]) -> set[str]:
+    def _running(self, names: Iterable[str]) -> list[str]:
+        """These packages, what they need at run time, and the shared libraries that they are linked against."""
         found: set[str] = set()
         pending = list(names)
         while pending:
             name = pending.pop()
             if name not in found:
                 found.add(name)
-                pending += needs(name)
-        return found
+                package = self.recipes[name].package
+                pending += package.runtime
+                if package.is_linked(self.board):
+                    libs = package.libs_for(self.board.options.get(name, {}))
+                    pending += [_SHARED_LIBC, *(lib for lib in libs if self.recipes[lib].package.shared)]
+        return sorted(found)
 
     def _file(self, package: str) -> str:
         return os.path.relpath(self.recipes[package].folder / "recipe.py", self.settings.root)

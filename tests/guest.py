@@ -67,7 +67,7 @@ class Guest:
         machine = replace(graph.board.machine, forward=(f"{self.port}:22",))
         kernel, cmdline = kernel_image(graph.result(KERNEL).built()), f"{graph.board.cmdline} {append}".strip()
         if drive:
-            boot = Boot(kernel=kernel, drive=drive, cmdline=f"{cmdline} root=/dev/vda rootwait")
+            boot = Boot(kernel=kernel, drives=(drive,), cmdline=f"{cmdline} root=/dev/vda rootwait")
         else:
             boot = Boot(kernel=kernel, initrd=graph.image.files()["rootfs.cpio.zst"], cmdline=cmdline)
         program = find_program(graph.board.arch.name, graph.tools[graph.vm].built().root)

@@ -68,7 +68,9 @@ def suite(graph: Graph, path: Path) -> None:
 def run_inside(graph: Graph, drive: Path, log: Path) -> str:
     """Boot the initramfs as shipped, and let its shell run the suite; what it printed goes to ``log`` too."""
     kernel = kernel_image(graph.result("linux").built())
-    boot = Boot(kernel=kernel, initrd=graph.image.files()["rootfs.cpio.zst"], drive=drive, cmdline=graph.board.cmdline)
+    boot = Boot(
+        kernel=kernel, initrd=graph.image.files()["rootfs.cpio.zst"], drives=(drive,), cmdline=graph.board.cmdline
+    )
     tree = graph.tools[graph.vm].entry()
     program = find_program(graph.board.arch.name, tree.root if tree else None)
     machine = replace(graph.board.machine, memory=512)

@@ -13,9 +13,8 @@ from kiln.graph import Graph
 from kiln.image import cpio
 from kiln.kernel import kernel_image
 from kiln.settings import Settings
-from kiln.verbs.boot import program
 from kiln.vm import compressors
-from kiln.vm.qemu import Boot
+from kiln.vm.qemu import Boot, find_qemu
 from kiln.vm.setup import Setup
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +31,7 @@ def test_each_is_packed_and_booted_unless_the_kernel_lacks_it(tmp_path: Path) ->
     cpio.write(graph.rootfs.settled(), plain)
     setup = Setup.of(graph)
     setup = replace(setup, kconfig=dict(setup.kconfig) | {"CONFIG_RD_LZ4": "n"})
-    qemu, kvm = program(graph)
+    qemu, kvm = find_qemu(graph)
     steps: list[str] = []
     trials = compressors.measure(
         plain,

@@ -14,7 +14,7 @@ from kiln.store import Store, Work
 from kiln.target import Target, closure
 from kiln.trees import remove
 from kiln.vm.roads import ROADS
-from tests.project import Project
+from tests.project import HEADER, Project
 
 
 def pin(content: str, sha256: str = "0") -> str:
@@ -67,6 +67,27 @@ def test_the_image_is_made_of_what_is_needed_at_run_time(graph: Graph) -> None:
     assert {"lib:build", "tool:build", "app:fetch", "rootfs", "cpio", "ext4", "tar", "disk", "linux:build"} < found
     assert not found & {"spare:build", "spare:fetch", "tools:vm-x86_64"}
     assert {"spare:build", "spare:fetch", "tools:vm-x86_64"} < set(ids(graph.targets))
+
+
+@pytest.mark.parametrize(
+    ("libc", "app", "needs"),
+    [
+        ("static", "", ["app"]),
+        ("shared", "", ["app", "lib", "musl"]),
+        ("static", "shared=True", ["app", "lib", "musl"]),
+        ("shared", "libc=False", ["app"]),
+    ],
+)
+def test_shared_libraries_come_with_what_is_linked_against_them(
+    project: Project, libc: str, app: str, needs: list[str]
+) -> None:
+    for name in ("toolchain", "linux-headers", "musl"):
+        project.recipe(name)
+    for name, fields in {"app": f"libs=('lib', 'archive'), {app}", "lib": "shared=True", "archive": ""}.items():
+        text = f'app = Package(name="{name}", version="1", license="MIT", summary="", {fields})\n'
+        project.file(f"packages/{name}/recipe.py", HEADER + text)
+    project.board(packages=["app"], more=f'libc = "{libc}"\n')
+    assert project.graph().runtime() == needs
 
 
 def test_a_package_sees_what_it_declared_and_the_libraries_of_its_libraries(project: Project) -> None:

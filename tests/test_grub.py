@@ -54,7 +54,9 @@ def test_it_is_the_same_every_time(image_sandbox: Sandbox, tmp_path: Path) -> No
 def test_the_root_has_the_kernel_and_the_menu(tmp_path: Path) -> None:
     kernel = tmp_path / "bzImage"
     kernel.write_bytes(b"kernel")
-    found = {node.path: node for node in Manifest.merge([("grub", grub.nodes(kernel, "set timeout=1\n"))]).nodes}
+    found = {
+        node.path: node for node in Manifest.merge([("grub", grub.nodes({"bzImage": kernel}, "set timeout=1\n"))]).nodes
+    }
     assert list(found) == ["boot", "boot/bzImage", "boot/grub", "boot/grub/grub.cfg"]
     assert found["boot/bzImage"].read() == b"kernel" and found["boot/bzImage"].size == 6
     assert found["boot/grub/grub.cfg"].read() == b"set timeout=1\n"

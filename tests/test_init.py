@@ -210,7 +210,9 @@ def console(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     else:
         scratch, sandbox = tmp_path_factory.mktemp("scratch"), tools.sandbox("image")
         squashfs.write(graph.rootfs.manifest(), place, sandbox=sandbox, scratch=scratch)
-        boot = Boot(kernel=kernel_image(graph.result(KERNEL).built()), drive=place, cmdline=f"{cmdline} root=/dev/vda")
+        boot = Boot(
+            kernel=kernel_image(graph.result(KERNEL).built()), drives=(place,), cmdline=f"{cmdline} root=/dev/vda"
+        )
     machine = replace(graph.board.machine, forward=())
     program = find_program("x86_64", graph.tools[graph.vm].built().root)
     argv = command(machine, boot, program=program, kvm=kvm_works(machine, program), interactive=True)

@@ -12,8 +12,14 @@ COMMON = (ROOT / "board/common/extlinux.conf").read_text()
 ENTRY = "LABEL one\nLINUX @KERNEL@\nAPPEND @CMDLINE@\n"
 
 
-def read(template: str = COMMON, *, cmdline: str = "console=ttyS0 root=LABEL=x", board: str = "pot") -> Menu:
-    return menu.read(template, board=board, cmdline=cmdline, where="extlinux.conf")
+def read(
+    template: str = COMMON,
+    *,
+    cmdline: str = "console=ttyS0 root=LABEL=x",
+    board: str = "pot",
+    emergency: bool = False,
+) -> Menu:
+    return menu.read(template, board=board, cmdline=cmdline, where="extlinux.conf", emergency=emergency)
 
 
 def test_the_common_menu_has_three_entries_and_a_short_timeout() -> None:
@@ -108,6 +114,30 @@ def test_grub_gets_its_own_characters_quoted() -> None:
     for word in ("it's", "a\\b"):
         with pytest.raises(KilnError, match="cannot hand"):
             read(ENTRY, cmdline=word).grub("/boot/k")
+
+
+EMERGENCY = "LABEL mend\nAPPEND @CMDLINE@ rd.break\nINITRD @EMERGENCY@\nLINUX @KERNEL@\n"
+
+
+def test_the_entry_for_an_emergency_is_for_media_that_have_its_initramfs() -> None:
+    with_it = read(EMERGENCY + ENTRY, emergency=True, cmdline="quiet")
+    places = ("/k", "/usual", "/mend")
+    assert with_it.syslinux(*places) == (
+        "LABEL mend\nAPPEND quiet rd.break\nINITRD /mend\nLINUX /k\nLABEL one\nLINUX /k\nINITRD /usual\nAPPEND quiet\n"
+    )
+    grub = with_it.grub(*places)
+    assert grub.index("rd.break") < grub.index("initrd /mend") < grub.index("--id one") < grub.index("initrd /usual")
+    files = with_it.systemd_boot(*places)
+    assert b"initrd /mend" in files["loader/entries/01-mend.conf"]
+    assert b"initrd /usual" in files["loader/entries/02-one.conf"]
+    assert read(EMERGENCY + ENTRY, cmdline="quiet") == read(ENTRY, cmdline="quiet")
+    assert read(ENTRY + EMERGENCY, cmdline="quiet") == read(ENTRY, cmdline="quiet")
+    assert not [entry for entry in read().entries if entry.emergency]
+    assert [entry.label for entry in read(COMMON, emergency=True, cmdline="quiet").entries if entry.emergency] == [
+        "emergency"
+    ]
+    with pytest.raises(KilnError, match="has no entry"):
+        read("# @CMDLINE@\n" + EMERGENCY, cmdline="quiet")
 
 
 @pytest.mark.sandbox

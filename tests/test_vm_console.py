@@ -1,4 +1,5 @@
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ from kiln.errors import KilnError
 from kiln.vm.console import Transcript, record
 
 
-def shell(script: str, log: Path, *, timeout: float = 60.0, silence: float = 60.0) -> Transcript:
-    return record(["sh", "-c", script], log, timeout=timeout, silence=silence)
+def shell(
+    script: str, log: Path, *, timeout: float = 60.0, silence: float = 60.0, answers: Mapping[str, str] = {}
+) -> Transcript:
+    return record(["sh", "-c", script], log, timeout=timeout, silence=silence, answers=answers)
 
 
 def texts(transcript: Transcript) -> list[str]:
@@ -42,6 +45,15 @@ def test_a_prompt_without_its_end_is_kept(tmp_path: Path) -> None:
     assert transcript.ended == "silent"
     assert texts(transcript) == ["welcome", "login: "]
     assert (tmp_path / "log").read_text().endswith("] login: \n")
+
+
+def test_what_it_asks_is_answered_once_each_time(tmp_path: Path) -> None:
+    ask = r"printf 'Password (disk): '; read -r word; echo; echo got $word; "
+    script = "echo Password, as a line; " + ask + ask
+    transcript = shell(script, tmp_path / "log", answers={"Password": "pottery"})
+    assert texts(transcript) == ["Password, as a line"] + 2 * ["Password (disk): ", "got pottery"]
+    ended = shell("printf 'Password: '; exec <&-; sleep 0.2", tmp_path / "log", answers={"Password": "pottery"})
+    assert (ended.ended, ended.status) == ("exit", 0)
 
 
 def test_what_talks_for_ever_is_ended(tmp_path: Path) -> None:

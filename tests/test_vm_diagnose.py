@@ -304,7 +304,7 @@ def booted(graph: Graph, tmp_path: Path) -> Booted:
         what = Boot(
             kernel=kernel_image(graph.result("linux").built()),
             initrd=initrd,
-            drive=graph.image.files()[drive] if drive else None,
+            drives=(graph.image.files()[drive],) if drive else (),
             cmdline=f"{setup.cmdline} panic=-1",
         )
         tree = graph.tools[graph.vm].entry()

@@ -10,13 +10,12 @@ import pytest
 from kiln.errors import KilnError
 from kiln.graph import Graph
 from kiln.settings import Settings
-from kiln.verbs.boot import program
 from kiln.vm.console import record
-from kiln.vm.qemu import Boot, Machine, command, find_program, kvm_works, with_free_ports
+from kiln.vm.qemu import Boot, Machine, command, find_program, find_qemu, kvm_works, with_free_ports
 from tests.project import Project
 
 MACHINE = Machine()
-DISK = Boot(drive=Path("/images/disk.img"))
+DISK = Boot(drives=(Path("/images/disk.img"),))
 QEMU = ("qemu",)
 
 # Says its line on the first serial port and resets the machine through the keyboard controller.
@@ -28,7 +27,9 @@ def pairs(words: list[str]) -> set[tuple[str, str]]:
 
 
 def test_a_test_of_a_kernel_an_initramfs_and_a_disk() -> None:
-    boot = Boot(kernel=Path("/b/bzImage"), initrd=Path("/b/root.cpio"), drive=Path("/b/d.img"), cmdline="console=ttyS0")
+    boot = Boot(
+        kernel=Path("/b/bzImage"), initrd=Path("/b/root.cpio"), drives=(Path("/b/d.img"),), cmdline="console=ttyS0"
+    )
     words = command(MACHINE, boot, program=QEMU, kvm=False, interactive=False, check="c0ffee")
     # fmt: off
     assert words == [
@@ -49,8 +50,8 @@ def test_a_test_of_a_kernel_an_initramfs_and_a_disk() -> None:
         "-kernel", "/b/bzImage",
         "-append", "console=ttyS0 kiln.check=c0ffee",
         "-initrd", "/b/root.cpio",
-        "-drive", "if=none,id=disk,format=raw,snapshot=on,file=/b/d.img",
-        "-device", "virtio-blk-pci,drive=disk",
+        "-drive", "if=none,id=disk0,format=raw,snapshot=on,file=/b/d.img",
+        "-device", "virtio-blk-pci,drive=disk0",
     ]
     # fmt: on
 
@@ -64,7 +65,7 @@ def test_a_disk_with_a_boot_loader_of_its_own_hears_of_the_check_by_the_firmware
 def test_devices_are_on_the_bus_of_the_machine() -> None:
     words = command(replace(MACHINE, bus="mmio"), DISK, program=QEMU, kvm=False, interactive=False)
     devices = {word for flag, word in pairs(words) if flag == "-device"}
-    assert devices == {"virtio-rng-device", "virtio-net-device,netdev=net", "virtio-blk-device,drive=disk"}
+    assert devices == {"virtio-rng-device", "virtio-net-device,netdev=net", "virtio-blk-device,drive=disk0"}
 
 
 def test_a_user_reaches_the_guest_by_ports_of_the_loopback_and_a_test_does_not() -> None:
@@ -112,8 +113,8 @@ def test_a_board_chooses_its_machine() -> None:
 
 
 def test_commas_in_names_are_no_options() -> None:
-    words = command(MACHINE, Boot(drive=Path("/a,b/d.img")), program=QEMU, kvm=False, interactive=False)
-    assert ("-drive", "if=none,id=disk,format=raw,snapshot=on,file=/a,,b/d.img") in pairs(words)
+    words = command(MACHINE, Boot(drives=(Path("/a,b/d.img"),)), program=QEMU, kvm=False, interactive=False)
+    assert ("-drive", "if=none,id=disk0,format=raw,snapshot=on,file=/a,,b/d.img") in pairs(words)
 
 
 def test_the_machines_own_qemu_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_qemu_boots_a_disk_and_leaves_it_alone(tmp_path: Path) -> None:
     disk = tmp_path / "a,b.img"
     disk.write_bytes(image)
     program = find_program("x86_64", None)
-    words = command(MACHINE, Boot(drive=disk), program=program, kvm=False, interactive=False, check="word")
+    words = command(MACHINE, Boot(drives=(disk,)), program=program, kvm=False, interactive=False, check="word")
     transcript = record(words, tmp_path / "log", timeout=60, silence=30)
     assert (transcript.ended, transcript.status) == ("exit", 0)
     assert "hello from the disk" in [text for _, text in transcript.lines]
@@ -163,5 +164,5 @@ def test_a_clock_counts_instructions_where_that_is_asked_for(
     own.chmod(0o755)
     monkeypatch.setenv("PATH", os.fspath(own.parent))
     project.board(packages=[])
-    found, kvm = program(Graph.load(Settings.read(project.root, {"KILN_ACCEL": accel}), "test"))
+    found, kvm = find_qemu(Graph.load(Settings.read(project.root, {"KILN_ACCEL": accel}), "test"))
     assert (found[0], "-icount" in found, kvm) == (os.fspath(own), counts, False)

@@ -12,7 +12,7 @@ from kiln.board import Board
 from kiln.errors import KilnError
 from kiln.image import disk, esp, ext4, fat, grub, iso, loader, menu, qcow2, uki
 from kiln.image.manifest import Layer, Manifest
-from kiln.image.media import Artifact, Cpio, OfManifest, Shown, Squashfs
+from kiln.image.media import Artifact, Cpio, Initramfs, OfManifest, Shown, Squashfs
 from kiln.image.menu import Menu
 from kiln.image.output import Output
 from kiln.image.targets import Rootfs
@@ -28,6 +28,9 @@ from kiln.tools import Tools
 # Where a script that did not come from the network finds the rest: what DHCP calls the next server.
 _SERVER = "isset ${net0/ip} || dhcp net0\nset base tftp://${next-server}/\n"
 
+# The initramfs that repairs a system, as media have it.
+_EMERGENCY = "emergency.img"
+
 # The boot menu's template, and where syslinux has its menu.
 _MENU = "extlinux.conf"
 _SYSLINUX = "syslinux"
@@ -36,13 +39,27 @@ Kernel = Stage | PrebuiltKernel
 
 
 class Medium(Artifact):
-    """A file that a firmware starts. ``append`` are kernel parameters of a copy that is made for a single boot."""
+    """A file that a firmware starts. ``append`` are kernel parameters of a copy that is made for a single boot.
+
+    Its menu can start ``emergency``, the initramfs that repairs a system, where there is one.
+    """
 
     def __init__(
-        self, kind: str, doc: str, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path, /, **parts: Target
+        self,
+        kind: str,
+        doc: str,
+        rootfs: Rootfs,
+        kernel: Kernel,
+        tools: Tools,
+        output: Path,
+        /,
+        emergency: Artifact | None = None,
+        **parts: Target,
     ) -> None:
-        super().__init__(kind, doc, rootfs, tools, output, kernel=kernel, **parts)
+        more = {"emergency": emergency} if emergency else {}
+        super().__init__(kind, doc, rootfs, tools, output, kernel=kernel, **parts, **more)
         self.kernel = kernel
+        self._emergency = emergency
 
     def inputs(self) -> dict[str, Any]:
         return super().inputs() | {"menu": self.template, "cmdline": self.board.cmdline}
@@ -73,7 +90,20 @@ class Medium(Artifact):
     def menu(self, *words: str) -> Menu:
         """The boot menu of kernels that get the board's command line and ``words``."""
         where = os.path.relpath(self.board.file(_MENU), self.board.root)
-        return menu.read(self.template, board=self.board.name, cmdline=self.cmdline(*words), where=where)
+        return menu.read(
+            self.template,
+            board=self.board.name,
+            cmdline=self.cmdline(*words),
+            where=where,
+            emergency=self._emergency is not None,
+        )
+
+    def emergency(self) -> dict[str, Path]:
+        """The initramfs that repairs a system, by the name that it has on the medium."""
+        if not self._emergency:
+            return {}
+        self._emergency.sound()
+        return {_EMERGENCY: self._emergency.file}
 
     def cmdline(self, *words: str) -> str:
         return " ".join(word for word in (self.board.cmdline, *words) if word)
@@ -91,9 +121,11 @@ class Medium(Artifact):
 class Disk(Medium):
     """A disk that a BIOS boots: syslinux on a FAT partition, and the root file system beside it."""
 
-    def __init__(self, root: OfManifest, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
+    def __init__(
+        self, root: OfManifest, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path, emergency: Artifact | None
+    ) -> None:
         doc = f"a disk that a BIOS boots: syslinux, the kernel and the {root.id} root"
-        super().__init__("disk", doc, rootfs, kernel, tools, output, **{root.id: root})
+        super().__init__("disk", doc, rootfs, kernel, tools, output, emergency, **{root.id: root})
         self._root = root
 
     def fill(self, work: Work) -> dict[str, Any]:
@@ -107,8 +139,8 @@ class Disk(Medium):
     def make(self, folder: Path, scratch: Path, append: str) -> None:
         image, boot = self.image(), scratch / "boot.fat"
         menu = self.menu(f"root=PARTUUID={disk.partuuid(self._signature, 2)} rootwait", append)
-        files: dict[str, Path | bytes] = {image.name: image}
-        files[f"{_SYSLINUX}/syslinux.cfg"] = menu.syslinux(f"/{image.name}").encode()
+        files: dict[str, Path | bytes] = {image.name: image, **self.emergency()}
+        files[f"{_SYSLINUX}/syslinux.cfg"] = menu.syslinux(f"/{image.name}", emergency=f"/{_EMERGENCY}").encode()
         start = disk.ALIGNMENT
         fat.write(files, boot, sandbox=self.sandbox, label="BOOT", serial=self._signature, hidden_sectors=start)
         fat.install_syslinux(boot, _SYSLINUX, sandbox=self.sandbox)
@@ -121,9 +153,9 @@ class Disk(Medium):
 class Grub(Medium):
     """A disk that a BIOS boots by GRUB, which finds the kernel in the ext4 root itself."""
 
-    def __init__(self, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
+    def __init__(self, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path, emergency: Artifact | None) -> None:
         doc = "a disk that a BIOS boots: GRUB, and the kernel in the ext4 root"
-        super().__init__("grub", doc, rootfs, kernel, tools, output, rootfs=rootfs)
+        super().__init__("grub", doc, rootfs, kernel, tools, output, emergency, rootfs=rootfs)
         self._rootfs = rootfs
 
     def inputs(self) -> dict[str, Any]:
@@ -133,7 +165,9 @@ class Grub(Medium):
         image, identity = self.image(), self.identity("grub", self._rootfs, self.kernel)
         signature, name = int(identity[:8], 16) or 1, str(uuid.UUID(hex=identity[:32], version=4))
         menu = self.menu(f"root=PARTUUID={disk.partuuid(signature, 1)} rootwait", append)
-        added: Layer = ("grub", grub.nodes(image, menu.grub(f"/boot/{image.name}")))
+        files = {image.name: image, **self.emergency()}
+        text = menu.grub(f"/boot/{image.name}", emergency=f"/boot/{_EMERGENCY}")
+        added: Layer = ("grub", grub.nodes(files, text))
         manifest = Manifest.merge([("rootfs", self._rootfs.settled().nodes), added])
         root, work = scratch / "rootfs.ext4", scratch / "ext4"
         work.mkdir()
@@ -146,15 +180,17 @@ class Grub(Medium):
 class Uefi(Medium):
     """A disk that a UEFI boots: a menu whose kernels are started by their own EFI stub, and the root file system."""
 
-    def __init__(self, root: OfManifest, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path) -> None:
+    def __init__(
+        self, root: OfManifest, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path, emergency: Artifact | None
+    ) -> None:
         doc = f"a disk that a UEFI boots: a menu, the kernel by its own EFI stub, and the {root.id} root"
-        super().__init__("uefi", doc, rootfs, kernel, tools, output, **{root.id: root})
+        super().__init__("uefi", doc, rootfs, kernel, tools, output, emergency, **{root.id: root})
         self._root = root
 
     def make(self, folder: Path, scratch: Path, append: str) -> None:
         guid = uuid.UUID(hex=self.identity("uefi", self._root, self.kernel)[:32], version=4)
         menu = self.menu(f"root=PARTUUID={disk.partition_guid(guid, 2)} rootwait", append)
-        files = esp.with_menu(menu, sandbox=self.sandbox, kernel=self.image(), initrd=None)
+        files = esp.with_menu(menu, sandbox=self.sandbox, kernel=self.image(), emergency=self.emergency())
         _write_gpt(folder / "disk-uefi.img", files, self._root, guid, scratch=scratch, sandbox=self.sandbox)
 
 
@@ -190,20 +226,29 @@ class Iso(Medium):
     """A live system, on a CD or a stick, for BIOS and UEFI: what it writes stays in memory."""
 
     def __init__(
-        self, root: Squashfs, initramfs: Artifact, rootfs: Rootfs, kernel: Kernel, tools: Tools, output: Path
+        self,
+        root: Squashfs,
+        initramfs: Artifact,
+        rootfs: Rootfs,
+        kernel: Kernel,
+        tools: Tools,
+        output: Path,
+        emergency: Artifact | None,
     ) -> None:
         doc = "a live system for CDs and sticks, BIOS and UEFI"
-        super().__init__("iso", doc, rootfs, kernel, tools, output, squashfs=root, initramfs=initramfs)
+        super().__init__("iso", doc, rootfs, kernel, tools, output, emergency, squashfs=root, initramfs=initramfs)
         self._root = root
         self._initramfs = initramfs
 
     def make(self, folder: Path, scratch: Path, append: str) -> None:
         label = re.sub(r"[^A-Z0-9]", "_", self.board.name.upper())[:32]
         guid = uuid.UUID(hex=self.identity("iso", self._root, self._initramfs, self.kernel)[:32], version=4)
+        # Ours finds a live image by its name alone, and keeps what is written in memory.
+        words = () if isinstance(self._initramfs, Initramfs) else ("rd.live.image", "rd.overlay")
         iso.write(
             folder / "live.iso", sandbox=self.sandbox, scratch=scratch, label=label, guid=guid,
-            menu=self.menu(f"root=live:LABEL={label}", append), kernel=self.image(),
-            initrd=self._initramfs.file, squashfs=self._root.file,
+            menu=self.menu(f"root=live:LABEL={label}", *words, append), kernel=self.image(),
+            initrd=self._initramfs.file, squashfs=self._root.file, emergency=self.emergency(),
         )  # fmt: skip
 
 

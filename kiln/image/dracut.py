@@ -46,8 +46,6 @@ _CONF = 'udevdir="/usr/lib/udev"\n'
 # dracut wants all programs in one folder, and all libraries.
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib"}
 
-_FOR_COMPILERS = ("usr/include/", "usr/lib/pkgconfig/")
-
 # It goes on after most mistakes.
 _MISTAKE = re.compile(r"(?:^dracut(?:-install)?(?:\[[EF]\]|: ERROR): |^/config/)(.*)")
 _SHOWN_LINES = 8
@@ -96,7 +94,7 @@ class Dracut(Artifact):
         ]
         applets = [Path(path).name for path, node in nodes.items() if Path(node.target).name == "busybox"]
         env = {"DRACUT_ARCH": self.board.arch.name, "DRACUT_MODULE_BUSYBOX_LINKS": " ".join(applets)}
-        releases = [path.parent.name for path in (sysroot / "usr/lib/modules").glob("*/modules.dep")]
+        releases = [path.name for path in (sysroot / "usr/lib/modules").glob("*")]
         self._run(self.tools.sandbox("build").with_mounts(mounts).with_env(_ENV | env), releases, work.log)
         (made,) = scratch.glob("dracut.*/initramfs")
         found = [node for node in tree_nodes(made, "dracut") if is_shipped(node)]
@@ -149,9 +147,7 @@ def _lay(roots: Mapping[str, Path], into: Path) -> dict[str, Node]:
         (into / target).mkdir()
     laid: dict[str, Node] = {}
     for package, root in roots.items():
-        for node in tree_nodes(root, package):
-            if node.path.startswith(_FOR_COMPILERS):
-                continue
+        for node in filter(is_shipped, tree_nodes(root, package)):
             path = _moved(node.path)
             place = into / path
             if node.kind == "dir":

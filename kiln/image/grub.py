@@ -1,5 +1,7 @@
 """GRUB for a PC's BIOS, on a disk whose ext4 root has the kernel and the menu: no grub-install, no root."""
 
+from collections.abc import Mapping
+from itertools import starmap
 from pathlib import Path
 
 from kiln import digest
@@ -33,10 +35,11 @@ def core(sandbox: Sandbox, *, uuid: str, scratch: Path) -> tuple[bytes, bytes]:
     return boot[:_BOOT_CODE], (scratch / "core.img").read_bytes()
 
 
-def nodes(kernel: Path, menu: str) -> list[Node]:
-    """What the root file system has for GRUB: the kernel as boot/<its name>, and the menu."""
-    found, name = digest.of_file(kernel), f"boot/{kernel.name}"
-    image = Node(
-        path=name, kind="file", mode=0o644, package=_PACKAGE, content=kernel, digest=found.hash, size=found.size
-    )
-    return [image, file_node("boot/grub/grub.cfg", menu.encode(), package=_PACKAGE)]
+def nodes(files: Mapping[str, Path], menu: str) -> list[Node]:
+    """What the root file system has for GRUB: ``files`` by their names in boot/, and the menu."""
+    return [*starmap(_node, files.items()), file_node("boot/grub/grub.cfg", menu.encode(), package=_PACKAGE)]
+
+
+def _node(name: str, file: Path) -> Node:
+    found, path = digest.of_file(file), f"boot/{name}"
+    return Node(path=path, kind="file", mode=0o644, package=_PACKAGE, content=file, digest=found.hash, size=found.size)

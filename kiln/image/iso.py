@@ -39,15 +39,18 @@ def write(
     kernel: Path,
     initrd: Path,
     squashfs: Path,
+    emergency: Mapping[str, Path] = {},
 ) -> None:
     """Write a live system: ``squashfs`` is its root, which ``initrd`` finds by ``label``; ``guid`` is its identity.
 
-    ``scratch`` is an empty folder. Raises KilnError for a label that is not up to 32 of A-Z, 0-9 and _, for a kernel
-    without an EFI stub, and where the tools tree lacks a loader.
+    ``emergency`` is the initramfs that repairs a system, by its name, if any. ``scratch`` is an empty folder. Raises
+    KilnError for a label that is not up to 32 of A-Z, 0-9 and _, for a kernel without an EFI stub, and where the tools
+    tree lacks a loader.
     """
-    files = {_KERNEL: kernel, _INITRD: initrd, SQUASHFS: squashfs}
-    config = menu.syslinux(f"/{_KERNEL}", f"/{_INITRD}")
-    system = esp.with_menu(menu, sandbox=sandbox, kernel=kernel, initrd=initrd)
+    rescue = {f"boot/{name}": file for name, file in emergency.items()}
+    files = {_KERNEL: kernel, _INITRD: initrd, SQUASHFS: squashfs, **rescue}
+    config = menu.syslinux(f"/{_KERNEL}", f"/{_INITRD}", "".join(f"/{name}" for name in rescue))
+    system = esp.with_menu(menu, sandbox=sandbox, kernel=kernel, initrd=initrd, emergency=emergency)
     _write(path, files, config, system, sandbox=sandbox, scratch=scratch, label=label, guid=guid)
 
 

@@ -11,15 +11,21 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _KERNEL = ("linux", "kernel")
 _LONGEST_CMDLINE = 2047
+# What an entry has for its initramfs where that is to repair a system.
+_EMERGENCY = "@EMERGENCY@"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """``label`` is its short name, ``title`` what a person sees, ``cmdline`` the kernel's parameters."""
+    """``label`` is its short name, ``title`` what a person sees, ``cmdline`` the kernel's parameters.
+
+    ``emergency`` says that its initramfs is the one that repairs a system.
+    """
 
     label: str
     title: str
     cmdline: str
+    emergency: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +33,8 @@ class Menu:
     """Entries in their order. ``default`` is the label of one, ``timeout`` is in seconds, and 0 waits for ever.
 
     ``serial`` is the number of a serial port and its speed in baud. ``text`` is the syslinux template, with
-    ``@KERNEL@`` still in it.
+    ``@KERNEL@`` still in it. A loader's menu is told by absolute paths where the kernel is, and the initramfs: the
+    usual ``initrd``, and that of the entry for an ``emergency``.
     """
 
     title: str
@@ -37,12 +44,16 @@ class Menu:
     serial: tuple[int, int] | None
     text: str
 
-    def syslinux(self, kernel: str, initrd: str = "") -> str:
-        """syslinux.cfg, extlinux.conf or isolinux.cfg; ``kernel`` and ``initrd`` are absolute paths."""
+    def syslinux(self, kernel: str, initrd: str = "", emergency: str = "") -> str:
+        """syslinux.cfg, extlinux.conf or isolinux.cfg."""
         more = rf"\n\1INITRD {initrd}" if initrd else ""
-        return re.sub(r"(?m)^(\s*)(\S+\s+)@KERNEL@[ \t]*$", rf"\1\g<2>{kernel}{more}", self.text)
+        blocks = re.split(r"(?im)^(?=\s*LABEL\s)", self.text)
+        for number, block in enumerate(blocks):
+            added = "" if _EMERGENCY in block else more
+            blocks[number] = re.sub(r"(?m)^(\s*)(\S+\s+)@KERNEL@[ \t]*$", rf"\1\g<2>{kernel}{added}", block)
+        return "".join(blocks).replace(_EMERGENCY, emergency)
 
-    def grub(self, kernel: str, initrd: str = "") -> str:
+    def grub(self, kernel: str, initrd: str = "", emergency: str = "") -> str:
         """grub.cfg, with its menu on the serial port as well."""
         lines = []
         if self.serial:
@@ -52,16 +63,18 @@ class Menu:
         for entry in self.entries:
             lines += [f"menuentry {_quote(entry.title)} --id {entry.label} {{"]
             lines += [f"\tlinux {kernel} {' '.join(map(_grub_word, _WORD.findall(entry.cmdline)))}"]
-            lines += [f"\tinitrd {initrd}"] if initrd else []
+            chosen = emergency if entry.emergency else initrd
+            lines += [f"\tinitrd {chosen}"] if chosen else []
             lines += ["}"]
         return "".join(f"{line}\n" for line in lines)
 
-    def systemd_boot(self, kernel: str, initrd: str = "") -> dict[str, bytes]:
+    def systemd_boot(self, kernel: str, initrd: str = "", emergency: str = "") -> dict[str, bytes]:
         """The files of systemd-boot's menu, by their path on the EFI system partition."""
         files = {}
         for number, entry in enumerate(self.entries, 1):
             lines = [f"title {entry.title}", f"sort-key {number:02}", f"linux {kernel}"]
-            lines += [f"initrd {initrd}"] if initrd else []
+            chosen = emergency if entry.emergency else initrd
+            lines += [f"initrd {chosen}"] if chosen else []
             lines += [f"options {entry.cmdline}"]
             files[_conf(number, entry)] = "".join(f"{line}\n" for line in lines).encode()
         default = next(_conf(*item) for item in enumerate(self.entries, 1) if item[1].label == self.default)
@@ -69,19 +82,20 @@ class Menu:
         return {f"loader/entries/{name}": text for name, text in files.items()} | {"loader/loader.conf": text.encode()}
 
 
-def read(template: str, *, board: str, cmdline: str, where: str) -> Menu:
+def read(template: str, *, board: str, cmdline: str, where: str, emergency: bool = False) -> Menu:
     """The menu that ``template`` says, with ``board`` and ``cmdline`` in place of ``@BOARD@`` and ``@CMDLINE@``.
 
-    ``where`` names the template's file. A directive that only syslinux knows stays in its text. Raises KilnError,
-    with the line, for what no other boot loader could be told.
+    The entry whose initramfs is ``@EMERGENCY@`` is only for a medium that has one. ``where`` names the template's
+    file. A directive that only syslinux knows stays in its text. Raises KilnError, with the line, for what no other
+    boot loader could be told.
     """
     if "@CMDLINE@" not in template:
         raise KilnError("the boot menu has no @CMDLINE@, so nothing could find its root", where=where)
-    text = template.replace("@BOARD@", board).replace("@CMDLINE@", cmdline)
+    lines = template.replace("@BOARD@", board).replace("@CMDLINE@", cmdline).splitlines()
     reader = _Reader(where)
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         reader.line(number, line)
-    return reader.menu(text)
+    return reader.menu(lines, emergency=emergency)
 
 
 class _Reader:
@@ -103,7 +117,9 @@ class _Reader:
         elif key:
             self._globals[key] = number, value
 
-    def menu(self, text: str) -> Menu:
+    def menu(self, lines: list[str], *, emergency: bool) -> Menu:
+        if not emergency:
+            lines = self._without_emergency(lines)
         entries = tuple(self._finished())
         if not entries:
             raise KilnError("the boot menu has no entry", where=self._where, hint="begin one with: LABEL normal")
@@ -115,8 +131,16 @@ class _Reader:
             default=default,
             timeout=-(-tenths[0] // 10) if tenths else 0,
             serial=(port[0], port[1] if len(port) > 1 else 9600) if port else None,
-            text=text,
+            text="".join(f"{line}\n" for line in lines),
         )
+
+    def _without_emergency(self, lines: list[str]) -> list[str]:
+        """The lines without such an entry, which this medium could not start."""
+        starts = [number for number, _, _ in self._entries] + [len(lines) + 1]
+        gone = [place for place, (_, _, fields) in enumerate(self._entries) if "initrd" in fields]
+        left = {number for place in gone for number in range(starts[place], starts[place + 1])}
+        self._entries = [entry for place, entry in enumerate(self._entries) if place not in gone]
+        return [line for number, line in enumerate(lines, 1) if number not in left]
 
     def _begin(self, label: str) -> None:
         if not _LABEL.fullmatch(label):
@@ -132,8 +156,9 @@ class _Reader:
         if key in _KERNEL and value != "@KERNEL@":
             hint = f"write {key.upper()} @KERNEL@, since each medium has its kernel elsewhere"
             raise self._error(f"the kernel is {value!r}", hint)
-        if key == "initrd":
-            raise self._error("INITRD comes by itself where a medium has an initramfs", "remove this line")
+        if key == "initrd" and value != _EMERGENCY:
+            hint = f"remove this line, or let it be {_EMERGENCY}, the initramfs that repairs a system"
+            raise self._error("INITRD comes by itself where a medium has an initramfs", hint)
         if key == "append" and len(value) > _LONGEST_CMDLINE:
             raise self._error(f"{len(value)} characters are more than a kernel takes ({_LONGEST_CMDLINE})")
         fields["linux" if key in _KERNEL else key] = value
@@ -146,7 +171,7 @@ class _Reader:
                     raise self._error(f"the entry {label} has no {key.upper()}", "LINUX @KERNEL@ and APPEND @CMDLINE@")
             # syslinux marks the key for a title's letter so.
             title = fields.get("menu label", label).replace("^", "")
-            yield Entry(label=label, title=title, cmdline=fields["append"])
+            yield Entry(label=label, title=title, cmdline=fields["append"], emergency="initrd" in fields)
 
     def _default(self, entries: tuple[Entry, ...]) -> str:
         marked = [label for _, label, fields in self._entries if "menu default" in fields]

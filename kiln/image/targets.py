@@ -19,6 +19,10 @@ from kiln.stage import Stage
 from kiln.store import Store, Work
 from kiln.target import Target
 
+# What is there for those who make an image, or compile for it.
+_FOR_MAKERS = (f"{LICENSES}/", "usr/include/", "usr/lib/pkgconfig/")
+_FOR_LINKERS = (".a", ".o")
+
 
 @cache
 def _writers() -> str:
@@ -131,8 +135,9 @@ def console() -> Node:
 
 
 def is_shipped(node: Node) -> bool:
-    """Whether something is for the image, not only for those who make it."""
-    return not services.is_fragment(node) and not f"{node.path}/".startswith(f"{LICENSES}/")
+    """Whether something is for the image, not only for those who make it or compile for it."""
+    made = services.is_fragment(node) or node.path.endswith(_FOR_LINKERS)
+    return not made and not f"{node.path}/".startswith(_FOR_MAKERS)
 
 
 def _read_overlay(path: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ class Package:
     ``source`` is a pinned source, or the name of the package whose source it shares; ``versions`` holds the pinned
     sources of further versions that a board may choose. ``tools`` run on the build machine, ``libs`` are compiled
     against, ``runtime`` must be in the image. ``libc`` says that it is compiled for the board with our toolchain,
-    ``shared`` that it is linked against shared libraries, which must be where it runs, or makes them.
+    ``shared`` that it makes shared libraries, or is linked against those of others, whatever the board says.
     ``modes`` gives paths of the result other permissions than 0644, or 0755 for folders and programs, ``capabilities``
     lets programs do more than who runs them. ``dracut`` names what in a configuration of dracut calls for it: modules,
     or programs. ``users`` are the system accounts that it needs, ``license_files`` the files of its source that hold
@@ -133,15 +133,19 @@ class Package:
         """The function of a phase: the recipe's own, or else the style's."""
         return self.phases.get(name) or getattr(self, f"style_{name}", None)
 
+    def is_linked(self, board: "Board") -> bool:
+        """Whether its programs need shared libraries to run."""
+        return self.libc and (self.shared or board.libc == "shared")
+
     @property
     def cflags(self) -> tuple[str, ...]:
         """How a style compiles."""
         return (*_CFLAGS, "-fPIC") if self.shared else _CFLAGS
 
-    @property
-    def ldflags(self) -> tuple[str, ...]:
+    def ldflags(self, board: "Board") -> tuple[str, ...]:
         """How a style links. A shared library may need others, which the linker looks up as well."""
-        return (*_LDFLAGS, f"-Wl,-rpath-link,{Step.sysroot}/usr/lib") if self.shared else ("-static", *_LDFLAGS)
+        linked = (*_LDFLAGS, f"-Wl,-rpath-link,{Step.sysroot}/usr/lib")
+        return linked if self.is_linked(board) else ("-static", *_LDFLAGS)
 
     @property
     def stages(self) -> Mapping[str, tuple[str, ...]]:
@@ -183,7 +187,7 @@ class Autotools(Package):
         # Where both are named, no program of the board is run, even if the build machine could.
         systems = ("--build=x86_64-linux-gnu", f"--host={board.triple}")
         folders = ("--prefix=/usr", "--sysconfdir=/etc", "--localstatedir=/var")
-        env = {"CC": board.cc, "CFLAGS": " ".join(self.cflags), "LDFLAGS": " ".join(self.ldflags)}
+        env = {"CC": board.cc, "CFLAGS": " ".join(self.cflags), "LDFLAGS": " ".join(self.ldflags(board))}
         # Without these, it would find libraries of the build machine.
         env |= {"PKG_CONFIG_LIBDIR": f"{step.sysroot}/usr/lib/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": step.sysroot}
         words = (*systems, *folders, *self.args, *more)
@@ -278,7 +282,7 @@ def _cross_file(package: Package, step: Step, board: "Board") -> Iterator[str]:
     yield from (f"{name} = 'pkg-config'" for name in ("pkgconfig", "pkg-config"))
     yield "[built-in options]"
     yield f"c_args = {list(package.cflags)}"
-    yield f"c_link_args = {list(package.ldflags)}"
+    yield f"c_link_args = {list(package.ldflags(board))}"
     yield "[properties]"
     yield "needs_exe_wrapper = true"
     yield f"sys_root = '{step.sysroot}'"

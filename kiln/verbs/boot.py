@@ -4,7 +4,6 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,12 +13,10 @@ from kiln.graph import Graph
 from kiln.vm.check import boot_and_check
 from kiln.vm.diagnose import diagnose as find_out
 from kiln.vm.diagnose import read, render, started
-from kiln.vm.qemu import Boot, command, find_program, kvm_works, with_free_ports
-from kiln.vm.roads import ROADS, Request
+from kiln.vm.qemu import Boot, command, find_qemu, with_free_ports
+from kiln.vm.road import Request
+from kiln.vm.roads import ROADS
 from kiln.vm.setup import Setup
-
-# The guest's clock follows from the instructions that it has run, two nanoseconds each, however busy this machine is.
-_ICOUNT = ("-icount", "shift=1,sleep=off")
 
 
 def qemu(graph: Graph, road: str, append: str, tap: str) -> None:
@@ -29,12 +26,14 @@ def qemu(graph: Graph, road: str, append: str, tap: str) -> None:
     """
     with ExitStack() as stack:
         boot = _boot(graph, road, append, stack)
-        found, kvm = program(graph)
+        program, kvm = find_qemu(graph)
         machine = with_free_ports(graph.board.machine)
-        argv = command(machine, boot, program=found, kvm=kvm, interactive=True, tap=tap)
+        argv = command(machine, boot, program=program, kvm=kvm, interactive=True, tap=tap)
         print(shlex.join(argv), flush=True)
         for host, _, guest in (pair.partition(":") for pair in machine.forward if not tap):
             print(f"port {guest} of the guest is 127.0.0.1:{host} here", flush=True)
+        for question, answer in boot.answers.items():
+            print(f"where it says {question!r}, the answer is {answer}", flush=True)
         graph.store.release()
         process.run(argv, interactive=True)
 
@@ -44,8 +43,8 @@ def test(graph: Graph, road: str) -> None:
     log = graph.image.output / "boot" / f"{road}.log"
     with graph.jobserver.slot(), ExitStack() as stack:
         boot = _boot(graph, road, "", stack)
-        qemu, kvm = program(graph)
-        found = boot_and_check(graph.board.machine, boot, program=qemu, kvm=kvm, log=log, setup=Setup.of(graph))
+        program, kvm = find_qemu(graph)
+        found = boot_and_check(graph.board.machine, boot, program=program, kvm=kvm, log=log, setup=Setup.of(graph))
     place = os.path.relpath(log, graph.settings.root)
     if not found.ok:
         hint = f"{found.hint}\n  " if found.hint else ""
@@ -85,14 +84,4 @@ def _log(graph: Graph, *places: str) -> Path:
 def _boot(graph: Graph, road: str, append: str, stack: ExitStack) -> Boot:
     """What the machine is given, until ``stack`` is closed."""
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    return ROADS[road].boot(Request(graph=graph, append=append, scratch=scratch, stack=stack))
-
-
-def program(graph: Graph) -> tuple[Sequence[str], bool]:
-    """How the board's QEMU is started here, and whether with KVM."""
-    entry = graph.tools[graph.vm].entry()
-    found = find_program(graph.board.arch.name, entry.root if entry else None)
-    accel = graph.settings.accel
-    if accel == "icount":
-        return (*found, *_ICOUNT), False
-    return found, accel == "kvm" if accel else kvm_works(graph.board.machine, found)
+    return ROADS[road].boot(Request(graph=graph, road=road, append=append, scratch=scratch, stack=stack))

@@ -15,10 +15,9 @@ from kiln.kernel import kernel_image
 from kiln.report import timeline
 from kiln.report.phases import course
 from kiln.report.timeline import Row
-from kiln.verbs.boot import program
 from kiln.vm import compressors as trials
 from kiln.vm.diagnose import read
-from kiln.vm.qemu import Boot
+from kiln.vm.qemu import Boot, find_qemu
 from kiln.vm.setup import Setup
 
 _RUNS = 3
@@ -114,7 +113,7 @@ def _compressors(graph: Graph) -> None:
     with graph.jobserver.slot(), tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch, "rootfs.cpio")
         cpio.write(graph.rootfs.settled(), plain)
-        found, kvm = program(graph)
+        program, kvm = find_qemu(graph)
         total = _RUNS * len(trials.NAMES)
         with tqdm(total=total, unit="boots", leave=False, disable=None) as bar:
 
@@ -126,7 +125,7 @@ def _compressors(graph: Graph) -> None:
                 plain,
                 Boot(kernel=kernel_image(kernel), cmdline=graph.board.cmdline),
                 machine=graph.board.machine,
-                program=found,
+                program=program,
                 kvm=kvm,
                 setup=Setup.of(graph),
                 sandbox=graph.tools.sandbox("image"),

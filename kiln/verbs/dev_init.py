@@ -21,8 +21,7 @@ from kiln.initramfs import packing
 from kiln.initramfs.folder import place_of
 from kiln.initramfs.view import View
 from kiln.kernel import kernel_image
-from kiln.verbs.boot import program
-from kiln.vm.qemu import Boot, command, with_free_ports
+from kiln.vm.qemu import Boot, command, find_qemu, with_free_ports
 
 USAGE = "doit dev-init [FILE=./my-init] [PLACE=init]"
 
@@ -47,7 +46,7 @@ def dev_init(graph: Graph, file: str = "", place: str = "", append: str = "") ->
         cmdline = f"{graph.board.cmdline} {append}".strip()
         view = View.read(base)
         shell = _shell(graph)
-        found, kvm = program(graph)
+        program, kvm = find_qemu(graph)
         graph.store.release()
         print(f"each save of {file or os.path.relpath(path)} boots; Ctrl-A X ends the machine, then Ctrl-C ends this")
         machine, copy = _Machine(), scratch / "file"
@@ -64,7 +63,7 @@ def dev_init(graph: Graph, file: str = "", place: str = "", append: str = "") ->
                 print(f"== {time.strftime('%H:%M:%S')}  /{target} is {path}, {grown} bytes more", flush=True)
                 boot = Boot(kernel=kernel, initrd=initrd, cmdline=cmdline)
                 hardware = with_free_ports(graph.board.machine)
-                machine.start(command(hardware, boot, program=found, kvm=kvm, interactive=True))
+                machine.start(command(hardware, boot, program=program, kvm=kvm, interactive=True))
         finally:
             machine.end()
 
@@ -142,10 +141,10 @@ def _shell(graph: Graph) -> list[str]:
     busybox, libc = graph.result("busybox").entry(), graph.result("musl").entry()
     if not busybox or not libc:  # freed since the image was made
         return []
-    program = busybox.root / "bin/busybox"
+    box = busybox.root / "bin/busybox"
     loader = libc.root / f"lib/ld-musl-{graph.board.arch.name}.so.1"
-    words = [os.fspath(loader)] if b"/lib/ld-musl" in program.read_bytes()[:4096] else []
-    return [*words, os.fspath(program), "sh"]
+    words = [os.fspath(loader)] if b"/lib/ld-musl" in box.read_bytes()[:4096] else []
+    return [*words, os.fspath(box), "sh"]
 
 
 def _syntax(shell: list[str], file: Path) -> str:

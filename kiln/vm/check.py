@@ -46,7 +46,7 @@ def boot_and_check(
         boot = replace(boot, cmdline=f"{boot.cmdline} panic=-1".lstrip())
     argv = command(machine, boot, program=program, kvm=kvm, interactive=False, check=nonce)
     setup = replace(setup or Setup(arch=machine.arch, memory=machine.memory), cmdline=boot.cmdline)
-    return verdict(record(argv, log, timeout=timeout, silence=silence), nonce, setup)
+    return verdict(record(argv, log, timeout=timeout, silence=silence, answers=boot.answers), nonce, setup)
 
 
 def verdict(transcript: Transcript, nonce: str, setup: Setup) -> Verdict:

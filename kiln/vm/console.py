@@ -5,7 +5,8 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
@@ -28,30 +29,36 @@ class Transcript:
     seconds: float
 
 
-def record(argv: Sequence[str], log: Path, *, timeout: float, silence: float) -> Transcript:
+def record(
+    argv: Sequence[str], log: Path, *, timeout: float, silence: float, answers: Mapping[str, str] = {}
+) -> Transcript:
     """Run a machine to its end, but for ``timeout`` seconds at most and ``silence`` seconds without a word.
 
-    The stamped lines go to ``log`` as they come. The machine never outlives this call.
+    Where it asks one of ``answers`` and waits, that is what it is told. The stamped lines go to ``log`` as they come.
+    The machine never outlives this call.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", buffering=1) as file:
-        child = process.start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        child = process.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         start = time.monotonic()
         lines = _Lines(file, start)
         try:
-            ended = _read(child, lines, start + timeout, silence)
+            ended = _read(child, lines, start + timeout, silence, answers)
         finally:
             child.kill()
             child.wait()
             lines.flush()
-            assert child.stdout
+            assert child.stdin and child.stdout
+            child.stdin.close()
             child.stdout.close()
     status = child.returncode if ended == "exit" else None
     return Transcript(lines=tuple(lines.done), status=status, ended=ended, seconds=time.monotonic() - start)
 
 
-def _read(child: subprocess.Popen[bytes], lines: "_Lines", deadline: float, silence: float) -> Ending:
-    assert child.stdout
+def _read(
+    child: subprocess.Popen[bytes], lines: "_Lines", deadline: float, silence: float, answers: Mapping[str, str]
+) -> Ending:
+    assert child.stdin and child.stdout
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         heard = time.monotonic()
@@ -67,6 +74,10 @@ def _read(child: subprocess.Popen[bytes], lines: "_Lines", deadline: float, sile
                     break
                 heard = time.monotonic()
                 lines.feed(data, heard)
+                for question in lines.asked(answers):
+                    with suppress(BrokenPipeError):  # it did not wait for the answer
+                        child.stdin.write(f"{answers[question]}\n".encode())
+                        child.stdin.flush()
     try:
         child.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -82,6 +93,7 @@ class _Lines:
         self._file = file
         self._start = start
         self._partial = bytearray()
+        self._told: set[str] = set()
         self._since = start
 
     def feed(self, data: bytes, now: float) -> None:
@@ -91,6 +103,13 @@ class _Lines:
             self._end()
         if rest:
             self._take(rest, now)
+
+    def asked(self, questions: Iterable[str]) -> list[str]:
+        """Those of ``questions`` that the line which has not ended yet holds, each told once a line."""
+        text = self._partial.decode(errors="replace")
+        found = [question for question in questions if question in text and question not in self._told]
+        self._told.update(found)
+        return found
 
     def flush(self) -> None:
         if self._partial:
@@ -105,5 +124,6 @@ class _Lines:
         stamp = self._since - self._start
         text = _NOISE.sub("", self._partial.decode(errors="replace"))
         self._partial.clear()
+        self._told.clear()
         self.done.append((stamp, text))
         self._file.write(f"[{stamp:9.3f}] {text}\n")

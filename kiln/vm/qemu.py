@@ -5,15 +5,21 @@ import platform
 import re
 import shutil
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kiln import process
 from kiln.errors import KilnError, nearest
 
+if TYPE_CHECKING:
+    from kiln.graph import Graph
+
 # What QEMU calls the virtual devices of a bus.
 _BUSES = {"pci": "pci", "mmio": "device"}
+# The guest's clock follows from the instructions that it has run, two nanoseconds each, however busy this machine is.
+_ICOUNT = ("-icount", "shift=1,sleep=off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,16 @@ class Machine:
     forward: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
 
+    def disk(self, name: str, file: Path, *, first: bool = False, keep: bool = True) -> list[str]:
+        """The words that give it a disk. With ``keep``, what it writes stays in ``file``; ``first`` is booted from."""
+        form = "qcow2" if file.suffix == ".qcow2" else "raw"
+        # fmt: off
+        return [
+            "-drive", f"if=none,id={name},format={form},{'' if keep else 'snapshot=on,'}file={_option(file)}",
+            "-device", f"virtio-blk-{_BUSES[self.bus]},drive={name}" + ",bootindex=0" * first,
+        ]
+        # fmt: on
+
     def __post_init__(self) -> None:
         if self.bus not in _BUSES:
             raise KilnError(f"there is no bus {self.bus!r}", hint=nearest(self.bus, _BUSES))
@@ -43,16 +59,17 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Boot:
-    """What the machine boots: a kernel, a disk, a CD, the network, or a kernel with a disk.
+    """What the machine boots: a kernel, a disk, a CD, the network, or a kernel with disks.
 
     ``cmdline`` is the kernel's, ``uefi`` a firmware instead of the machine's own. What DHCP tells the guest to boot is
     ``bootfile``, by TFTP from the folder ``tftp`` or by HTTP from http://10.0.2.100, which is the port ``web`` of this
-    machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks on the serial line.
+    machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks on the serial line. Where the
+    console asks one of ``answers``, that is what to say.
     """
 
     kernel: Path | None = None
     initrd: Path | None = None
-    drive: Path | None = None
+    drives: tuple[Path, ...] = ()
     cdrom: Path | None = None
     cmdline: str = ""
     uefi: "Uefi | None" = None
@@ -60,6 +77,7 @@ class Boot:
     tftp: Path | None = None
     rom: Path | None = None
     web: int | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +136,8 @@ def command(
         words += ["-kernel", os.fspath(boot.kernel), "-append", cmdline.lstrip()]
     if boot.initrd:
         words += ["-initrd", os.fspath(boot.initrd)]
-    if boot.drive:
-        form = "qcow2" if boot.drive.suffix == ".qcow2" else "raw"
-        words += [
-            "-drive", f"if=none,id=disk,format={form},snapshot=on,file={_option(boot.drive)}",
-            "-device", f"virtio-blk-{kind},drive=disk" + first,
-        ]
+    for number, drive in enumerate(boot.drives):
+        words += machine.disk(f"disk{number}", drive, first=bool(boot.uefi) and number == 0, keep=False)
     if boot.cdrom:
         words += ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,file={_option(boot.cdrom)}"]
         words += ["-device", "ide-cd,drive=cd" + first]
@@ -183,6 +197,16 @@ def find_program(arch: str, tree: Path | None) -> tuple[str, ...]:
         f"{tree}/usr/bin/{name}", "-L", f"{tree}/usr/share/qemu", "-L", f"{tree}/usr/share/seabios",
     )
     # fmt: on
+
+
+def find_qemu(graph: "Graph") -> tuple[Sequence[str], bool]:
+    """How the board's QEMU is started here, and whether with KVM."""
+    entry = graph.tools[graph.vm].entry()
+    found = find_program(graph.board.arch.name, entry.root if entry else None)
+    accel = graph.settings.accel
+    if accel == "icount":
+        return (*found, *_ICOUNT), False
+    return found, accel == "kvm" if accel else kvm_works(graph.board.machine, found)
 
 
 def find_uefi(tree: Path) -> Uefi:

@@ -1,78 +1,19 @@
 """Roads: the ways by which a board's images boot, each with what it needs and what the machine is given."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from kiln.image.boot import Disk, Medium
-from kiln.kernel import kernel_image
+from kiln.image.boot import Disk
 from kiln.netboot import offer
 from kiln.netboot.script import SCRIPT
-from kiln.vm.qemu import Boot, Uefi, find_uefi
-
-if TYPE_CHECKING:
-    from kiln.graph import Graph
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A boot that is asked for: ``append`` are further kernel parameters, ``scratch`` is an empty folder.
-
-    ``stack`` is closed when the machine has ended.
-    """
-
-    graph: "Graph"
-    append: str
-    scratch: Path
-    stack: ExitStack
-
-    @property
-    def rom(self) -> Path:
-        """The firmware of QEMU's network card."""
-        return self.graph.tools[self.graph.vm].built().root / "usr/lib/ipxe/qemu/efi-virtio.rom"
-
-    @property
-    def kernel(self) -> Path:
-        return kernel_image(self.graph.kernel.built())
-
-    @property
-    def uefi(self) -> Uefi:
-        return find_uefi(self.graph.tools[self.graph.vm].built().root)
-
-    def file(self, medium: str) -> Path:
-        """The finished file of a medium."""
-        return self.graph.media[medium].file
-
-    def started(self, medium: str) -> Path:
-        """The file of a medium that a firmware starts, whose kernels get ``append``."""
-        target = self.graph.media[medium]
-        assert isinstance(target, Medium)
-        return target.copy_with(self.append, self.scratch) if self.append else target.file
-
-    def cmdline(self, *words: str) -> str:
-        return " ".join(word for word in (self.graph.board.cmdline, *words, self.append) if word)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Road:
-    """``media`` must have been made; ``firmware`` says that files come from the machine's tools tree.
-
-    ``pc`` is for what only a PC has, such as the iPXE of QEMU's network card.
-    """
-
-    doc: str
-    media: tuple[str, ...]
-    boot: Callable[[Request], Boot]
-    firmware: bool = False
-    pc: bool = False
+from kiln.vm.qemu import Boot
+from kiln.vm.road import Request, Road
+from kiln.vm.roots import ROOTS
 
 
 def _root(medium: str, *words: str) -> Callable[[Request], Boot]:
     """The kernel, and a root file system that it finds by itself."""
     return lambda request: Boot(
-        kernel=request.kernel, drive=request.file(medium), cmdline=request.cmdline(*words, "rootwait")
+        kernel=request.kernel, drives=(request.file(medium),), cmdline=request.cmdline(*words, "rootwait")
     )
 
 
@@ -83,7 +24,7 @@ def _found(word: str) -> Callable[[Request], Boot]:
         uuid = request.graph.media["ext4"].built().notes["uuid"]
         cmdline = request.cmdline(f"root={word.format(uuid=uuid)}")
         initrd, drive = request.file("initramfs"), request.file("ext4")
-        return Boot(kernel=request.kernel, initrd=initrd, drive=drive, cmdline=cmdline)
+        return Boot(kernel=request.kernel, initrd=initrd, drives=(drive,), cmdline=cmdline)
 
     return boot
 
@@ -92,7 +33,7 @@ def _partuuid(request: Request) -> Boot:
     disk = request.graph.media["disk"]
     assert isinstance(disk, Disk)
     cmdline = request.cmdline(f"root=PARTUUID={disk.built().notes['root']}", "rootwait")
-    return Boot(kernel=request.kernel, drive=disk.file, cmdline=cmdline)
+    return Boot(kernel=request.kernel, drives=(disk.file,), cmdline=cmdline)
 
 
 def _tftp(request: Request) -> Boot:
@@ -110,7 +51,7 @@ def _ipxe_iso(request: Request) -> Boot:
     return Boot(cdrom=request.started("ipxe-iso"), tftp=script.parent)
 
 
-ROADS = {
+ROADS: dict[str, Road] = {
     "cpio": Road(
         doc="the kernel, with the root file system as its initramfs",
         media=("cpio",),
@@ -118,7 +59,7 @@ ROADS = {
     ),
     "ext4": Road(doc="the kernel, with the ext4 root", media=("ext4",), boot=_root("ext4", "root=/dev/vda")),
     "disk": Road(
-        doc="the disk, by its BIOS", media=("disk",), boot=lambda request: Boot(drive=request.started("disk"))
+        doc="the disk, by its BIOS", media=("disk",), boot=lambda request: Boot(drives=(request.started("disk"),))
     ),
     "squashfs": Road(
         doc="the kernel, with the squashfs root", media=("squashfs",), boot=_root("squashfs", "root=/dev/vda")
@@ -136,22 +77,24 @@ ROADS = {
         media=("embedded",),
         boot=lambda request: Boot(kernel=request.file("embedded"), cmdline=request.cmdline()),
     ),
-    "grub": Road(doc="the disk with GRUB", media=("grub",), boot=lambda request: Boot(drive=request.started("grub"))),
+    "grub": Road(
+        doc="the disk with GRUB", media=("grub",), boot=lambda request: Boot(drives=(request.started("grub"),))
+    ),
     "uefi": Road(
         doc="the disk, by UEFI: a menu, and the kernel's own EFI stub",
         media=("uefi",),
-        boot=lambda request: Boot(drive=request.started("uefi"), uefi=request.uefi),
+        boot=lambda request: Boot(drives=(request.started("uefi"),), uefi=request.uefi),
         firmware=True,
     ),
     "uki": Road(
         doc="the disk with a unified kernel image, by UEFI",
         media=("uki",),
-        boot=lambda request: Boot(drive=request.started("uki"), uefi=request.uefi),
+        boot=lambda request: Boot(drives=(request.started("uki"),), uefi=request.uefi),
         firmware=True,
     ),
     "iso": Road(doc="the live CD, by BIOS", media=("iso",), boot=lambda request: Boot(cdrom=request.started("iso"))),
     "iso-disk": Road(
-        doc="the same on a stick, by BIOS", media=("iso",), boot=lambda request: Boot(drive=request.started("iso"))
+        doc="the same on a stick, by BIOS", media=("iso",), boot=lambda request: Boot(drives=(request.started("iso"),))
     ),
     "iso-uefi": Road(
         doc="the live CD, by UEFI",
@@ -162,7 +105,7 @@ ROADS = {
     "iso-uefi-disk": Road(
         doc="the same on a stick, by UEFI",
         media=("iso",),
-        boot=lambda request: Boot(drive=request.started("iso"), uefi=request.uefi),
+        boot=lambda request: Boot(drives=(request.started("iso"),), uefi=request.uefi),
         firmware=True,
     ),
     "tftp": Road(doc="over the network, by TFTP", media=("cpio",), boot=_tftp, firmware=True, pc=True),
@@ -173,6 +116,7 @@ ROADS = {
     "qcow2": Road(
         doc="the disk in QEMU's format",
         media=("qcow2",),
-        boot=lambda request: Boot(drive=request.started("disk") if request.append else request.file("qcow2")),
+        boot=lambda request: Boot(drives=(request.started("disk") if request.append else request.file("qcow2"),)),
     ),
+    **ROOTS,
 }

@@ -21,7 +21,12 @@ busybox = Kconfig(
     defconfig="defconfig",
     fragments=("files/busybox.config",),
     update="oldconfig",
-    flags=lambda board: (f"CROSS_COMPILE={board.triple}-", "SKIP_STRIP=n"),
+    # Said on the command line, the last changes no configuration.
+    flags=lambda board: (
+        f"CROSS_COMPILE={board.triple}-",
+        "SKIP_STRIP=n",
+        *(("CONFIG_STATIC=",) if board.libc == "shared" else ()),
+    ),
 )
 
 

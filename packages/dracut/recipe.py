@@ -21,7 +21,7 @@ def build(step: Step, board: Board) -> None:
     step.run("rsync", "-a", "--chmod=u+w", f"{step.src}/", ".")
     # What configure would say of the machine that builds.
     step.run("touch", "Makefile.inc")
-    flags = (f"CFLAGS={' '.join(dracut.cflags)}", f"LDFLAGS={' '.join(dracut.ldflags)}")
+    flags = (f"CFLAGS={' '.join(dracut.cflags)}", f"LDFLAGS={' '.join(dracut.ldflags(board))}")
     step.make("dracut-util", "dracut.pc", f"DRACUT_FULL_VERSION={dracut.version}", f"CC={board.cc}", *flags)
 
 

@@ -12,14 +12,19 @@ dropbear = Autotools(
     license="MIT AND BSD-2-Clause AND SSH-OpenSSH AND Unlicense",
     license_files=("LICENSE", "libtomcrypt/LICENSE", "libtommath/LICENSE"),
     libs=("zlib",),
-    # Without the first, it makes its programs independent of their position, and some compilers then forget -static.
     args=(
-        "--enable-static", "--enable-bundled-libtom", "--disable-lastlog", "--disable-utmp", "--disable-utmpx",
+        "--enable-bundled-libtom", "--disable-lastlog", "--disable-utmp", "--disable-utmpx",
         "--disable-wtmp", "--disable-wtmpx", "--disable-pututline", "--disable-pututxline",
     ),
 )  # fmt: skip
 
 PROGRAMS = {"dropbear": "usr/sbin", "dropbearkey": "usr/bin", "dbclient": "usr/bin", "scp": "usr/bin"}
+
+
+@dropbear.configure
+def configure(step: Step, board: Board) -> None:
+    # Without this, it makes its programs independent of their position, and some compilers then forget -static.
+    dropbear.style_configure(step, board, *(() if dropbear.is_linked(board) else ("--enable-static",)))
 
 
 @dropbear.build

@@ -20,7 +20,7 @@ def build(step: Step, board: Board) -> None:
     step.run("cp", "-rf", "--no-preserve=mode", f"{step.src}/.", ".")
     env = {"CC": board.cc, "AR": f"{board.triple}-ar", "PKG_CONFIG": "false"}
     step.run("sh", "configure", env=env)
-    step.make(SUBDIRS="lib ip misc", CCOPTS="-Os", LDFLAGS="-static -s", SHARED_LIBS="n")
+    step.make(SUBDIRS="lib ip misc", CCOPTS="-Os", LDFLAGS=" ".join(iproute2.ldflags(board)), SHARED_LIBS="n")
 
 
 @iproute2.install

@@ -36,7 +36,7 @@ def build(step: Step, board: Board) -> None:
     step.run("sh", "-c", "printf '#define JSON_C_HAVE_%s_H 1\\n' INTTYPES STDINT > json_config.h")
     step.run("sh", "-c", 'sed "$1" "$2" > json.h', "sh", HEADER, f"{step.src}/json.h.cmakein")
     sources = [f"{step.src}/{name}.c" for name in SOURCES.split()]
-    flags = ("-D_GNU_SOURCE", "-I.", f"-I{step.src}", *json_c.cflags, *json_c.ldflags)
+    flags = ("-D_GNU_SOURCE", "-I.", f"-I{step.src}", *json_c.cflags, *json_c.ldflags(board))
     step.run(board.cc, "-shared", f"-Wl,-soname,{LIBRARY}", *flags, "-o", LIBRARY, *sources)
 
 

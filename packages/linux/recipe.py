@@ -47,6 +47,16 @@ linux = Kconfig(
 )
 
 
+# What tells others of the modules: those that are files, and those that are built in.
+LISTED = """\
+release=$(cat include/config/kernel.release)
+mkdir -p "$1/lib/modules/$release"
+touch "$1/lib/modules/$release/modules.order"
+cp modules.builtin modules.builtin.modinfo "$1/lib/modules/$release"
+depmod -b "$1" "$release"
+"""
+
+
 def image(step: Step, board: Board) -> str:
     """The kernel's file below the build folder; its last part is what make calls it."""
     return "vmlinux" if step.option("vmlinux") else board.arch.image
@@ -82,8 +92,7 @@ def install(step: Step, board: Board) -> None:
     place = (f"INSTALL_MOD_PATH={step.dest}", "INSTALL_MOD_STRIP=1")
     step.run(*with_modules(*linux.command(step, board, "modules_install", *place)))
     step.run("sh", "-c", 'rm -f "$1"/lib/modules/*/build "$1"/lib/modules/*/source', "sh", step.dest)
-    # Every kernel says what it has built in, where those with modules say it.
-    listed = 'install -D -m644 modules.builtin "$1/lib/modules/$(cat include/config/kernel.release)/modules.builtin"'
-    step.run("sh", "-c", listed, "sh", step.dest)
+    # A kernel without modules, too, says what it has built in, where those with modules say it.
+    step.run("sh", "-c", LISTED, "sh", step.dest)
     step.install("System.map", "boot/System.map")
     step.install(".config", "boot/config")

@@ -1,0 +1,176 @@
+"""Roots that must be put together first: encrypted, in a logical volume, or both.
+
+Such disks are made for each boot anew, by a machine that the board's own initramfs makes a builder of, since they hold
+a secret of their own and differ from day to day. They are gone when the boot is.
+"""
+
+import os
+import secrets
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from kiln.errors import KilnError
+from kiln.image import cpio
+from kiln.image.manifest import Manifest, file_node
+from kiln.vm.console import record
+from kiln.vm.qemu import Boot, command, find_qemu
+from kiln.vm.road import Request, Road
+
+# Room for what surrounds a file system (the header of LUKS takes 16 MiB), and for a file system with a key, in bytes.
+_ROOM, _SMALL = 24 << 20, 4 << 20
+# What a builder may take under emulation on a busy machine, and how long it may say nothing, in seconds.
+_TIMEOUT, _SILENCE = 300.0, 120.0
+_MADE = "kiln: made"
+
+# What a builder runs. The root to be copied is /dev/vda, what is made are /dev/vdb and so on. Stretching a passphrase
+# would take emulation a minute, and ours are random.
+_BUILDER = """\
+#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+trap 'poweroff -f' EXIT
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs tmpfs /run
+mkdir -p /run/lock /run/cryptsetup
+/usr/lib/systemd/systemd-udevd --daemon
+udevadm trigger --settle
+
+encrypt() {{
+	modprobe -a dm_crypt algif_skcipher xts
+	cryptsetup luksFormat --batch-mode --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \\
+		--uuid {uuid} --key-file /secret "$1"
+	cryptsetup open --key-file /secret "$1" inside
+}}
+
+volume() {{
+	modprobe dm_mod
+	lvm pvcreate "$1"
+	lvm vgcreate kiln "$1"
+	lvm lvcreate --yes --extents 100%FREE --name root kiln
+}}
+
+put() {{
+	cat /dev/vda >"$1"
+	sync
+}}
+
+hide() {{
+	mke2fs -q -L KEYS "$1"
+	mkdir /keys
+	mount -t ext2 "$1" /keys
+	cp /secret /keys/root.key
+	umount /keys
+}}
+
+set -ex
+{script}
+lvm vgchange --activate n || true
+cryptsetup close inside || true
+{{ set +x; }} 2>/dev/null
+echo '{made}'
+"""
+
+
+def _luks(request: Request) -> Boot:
+    return _secret(request, "encrypt /dev/vdb\nput /dev/mapper/inside")
+
+
+def _luks_lvm(request: Request) -> Boot:
+    script = "volume /dev/vdb\nencrypt /dev/mapper/kiln-root\nput /dev/mapper/inside"
+    return _secret(request, script, "rd.lvm.lv=kiln/root")
+
+
+def _secret(request: Request, script: str, *words: str) -> Boot:
+    """A boot from an encrypted disk that asks for its passphrase."""
+    name, secret = uuid.uuid4(), secrets.token_hex(8)
+    (disk,) = _make(request, script, _room(request), name=name, secret=secret)
+    return _boot(request, disk, words=(f"rd.luks.uuid={name}", *words), answers={"Enter passphrase for": secret})
+
+
+def _luks_key(request: Request) -> Boot:
+    name = uuid.uuid4()
+    script = "encrypt /dev/vdb\nput /dev/mapper/inside\nhide /dev/vdc"
+    disks = _make(request, script, _room(request), _SMALL, name=name, secret=secrets.token_hex(32))
+    return _boot(request, *disks, words=(f"rd.luks.uuid={name}", "rd.luks.key=/root.key:LABEL=KEYS"))
+
+
+def _lvm(request: Request) -> Boot:
+    (disk,) = _make(request, "volume /dev/vdb\nput /dev/mapper/kiln-root", _room(request))
+    return _boot(request, disk, words=("rd.lvm.lv=kiln/root",))
+
+
+def _overlay(request: Request) -> Boot:
+    return _boot(request, request.file("ext4"), words=("ro", "rd.overlay"))
+
+
+def _boot(request: Request, *disks: Path, words: tuple[str, ...], answers: Mapping[str, str] = {}) -> Boot:
+    cmdline = request.cmdline("root=LABEL=rootfs", *words)
+    initrd = request.file("initramfs")
+    return Boot(kernel=request.kernel, initrd=initrd, drives=disks, cmdline=cmdline, answers=answers)
+
+
+def _room(request: Request) -> int:
+    return request.file("ext4").stat().st_size + _ROOM
+
+
+def _make(request: Request, script: str, *sizes: int, name: uuid.UUID | None = None, secret: str = "") -> list[Path]:
+    """Disks of these sizes, in bytes, as a builder leaves them that runs ``script``. Raises KilnError where it fails.
+
+    ``name`` is the UUID of what it encrypts, and ``secret`` what opens that.
+    """
+    text = _BUILDER.format(script=script, uuid=name, made=_MADE).encode()
+    own = [
+        file_node("builder", text, package="board", mode=0o755),
+        file_node("secret", secret.encode(), package="board"),
+    ]
+    segment, initrd = request.scratch / "builder.cpio", request.scratch / "builder"
+    cpio.write(Manifest.merge([("board", own)]), segment)
+    initrd.write_bytes(segment.read_bytes() + request.file("initramfs").read_bytes())
+    graph, root = request.graph, request.file("ext4")
+    cmdline = f"{graph.board.cmdline} quiet panic=-1 rdinit=/builder"
+    boot = Boot(kernel=request.kernel, initrd=initrd, drives=(root,), cmdline=cmdline)
+    program, kvm = find_qemu(graph)
+    argv = command(graph.board.machine, boot, program=program, kvm=kvm, interactive=False)
+    disks = []
+    for number, size in enumerate(sizes):
+        disk = request.scratch / f"disk{number}.img"
+        disk.touch()
+        os.truncate(disk, size)
+        argv += graph.board.machine.disk(f"made{number}", disk)
+        disks.append(disk)
+    log = graph.image.output / "boot" / f"{request.road}-builder.log"
+    said = record(argv, log, timeout=_TIMEOUT, silence=_SILENCE)
+    lines = [line for _, line in said.lines if line.strip()]
+    if _MADE not in lines:
+        last = "".join(f"\n    {line}" for line in lines[-8:])
+        hint = f"log      {os.path.relpath(log, graph.settings.root)}"
+        raise KilnError(f"the builder could not make the disks{last}", hint=hint)
+    return disks
+
+
+ROOTS = {
+    "luks": Road(
+        doc="an encrypted root, by its passphrase", media=("initramfs", "ext4"), boot=_luks, dracut=("crypt",)
+    ),
+    "luks-key": Road(
+        doc="an encrypted root, by a key on another disk",
+        media=("initramfs", "ext4"),
+        boot=_luks_key,
+        dracut=("crypt",),
+    ),
+    "lvm": Road(doc="a root in a logical volume", media=("initramfs", "ext4"), boot=_lvm, dracut=("lvm",)),
+    "luks-lvm": Road(
+        doc="an encrypted root in a logical volume",
+        media=("initramfs", "ext4"),
+        boot=_luks_lvm,
+        dracut=("crypt", "lvm"),
+    ),
+    "overlay": Road(
+        doc="a root that is only read, under a layer in memory",
+        media=("initramfs", "ext4"),
+        boot=_overlay,
+        dracut=("overlayfs",),
+    ),
+}
