@@ -18,7 +18,8 @@ util_linux = Meson(
         "auto_features": "disabled",
         **dict.fromkeys(("build-libblkid", "build-libuuid", "build-libmount", "build-libsmartcols"), "enabled"),
         **dict.fromkeys(
-            (f"build-{name}" for name in ("mount", "losetup", "switch_root", "findmnt", "blockdev", "fsck")), "enabled"
+            (f"build-{name}" for name in ("mount", "losetup", "switch_root", "findmnt", "blockdev", "fsck", "partx")),
+            "enabled",
         ),
         "build-python": "disabled",
         "program-tests": False,
