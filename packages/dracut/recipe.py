@@ -29,5 +29,7 @@ def build(step: Step, board: Board) -> None:
 def install(step: Step, board: Board) -> None:
     # `all` would be programs for the build machine.
     nothing = ("systemdsystemunitdir=", "configprofile=", "enable_documentation=no")
+    # Its one way to bring up a network that is no daemon.
+    network = "enable_network_legacy=yes"
     folders = ("prefix=/usr", "sysconfdir=/etc", f"DESTDIR={step.dest}")
-    step.make("-o", "all", "install", *folders, *nothing, f"DRACUT_FULL_VERSION={dracut.version}")
+    step.make("-o", "all", "install", network, *folders, *nothing, f"DRACUT_FULL_VERSION={dracut.version}")
