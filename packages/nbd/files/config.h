@@ -1,7 +1,6 @@
 /* What its configure would find out about musl and the kernel. */
 #define HAVE_FDATASYNC 1
 #define HAVE_NETLINK 0
-#define HAVE_SYS_MOUNT_H 1
 #define NBD_LFS 1
 #define PACKAGE_BUGREPORT "nbd@other.debian.org"
 #define PACKAGE_STRING "nbd " PACKAGE_VERSION
