@@ -42,7 +42,9 @@ def blocks(page: Path) -> Iterator[re.Match[str]]:
 def commands(text: str) -> list[Command]:
     parts = re.split(r"(?m)^\$ ", text)
     assert not parts[0].strip(), f"what comes before the first command? {parts[0]}"
-    return [Command(words=words, lines=rest.splitlines()) for words, _, rest in (part.partition("\n") for part in parts[1:])]
+    return [
+        Command(words=words, lines=rest.splitlines()) for words, _, rest in (part.partition("\n") for part in parts[1:])
+    ]
 
 
 def pattern(line: str) -> str:
@@ -52,7 +54,11 @@ def pattern(line: str) -> str:
 
 
 def follow(root: Path, command: Command) -> None:
-    env = dict(os.environ) | OWN | {"PYTHONPATH": os.fspath(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = (
+        dict(os.environ)
+        | OWN
+        | {"PYTHONPATH": os.fspath(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    )
     if any(map(PROMPT.match, command.lines)):
         type_at(root, command, env)
         return
@@ -67,7 +73,9 @@ def follow(root: Path, command: Command) -> None:
 
 
 def type_at(root: Path, command: Command, env: dict[str, str]) -> None:
-    child = pexpect.spawn("bash", ["-c", command.words], cwd=os.fspath(root), env=env, encoding="utf-8", timeout=PATIENCE)
+    child = pexpect.spawn(
+        "bash", ["-c", command.words], cwd=os.fspath(root), env=env, encoding="utf-8", timeout=PATIENCE
+    )
     child.setwinsize(50, 1000)
     for line in filter(str.strip, command.lines):
         if prompt := PROMPT.match(line):

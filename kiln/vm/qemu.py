@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What QEMU calls the virtual devices of a bus.
 _BUSES = {"pci": "pci", "mmio": "device"}
 # The guest's clock follows from the instructions that it has run, two nanoseconds each, however busy this machine is.
+_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _ICOUNT = ("-icount", "shift=1,sleep=off")
 
 
@@ -64,7 +65,7 @@ class Boot:
     ``cmdline`` is the kernel's, ``uefi`` a firmware instead of the machine's own. What DHCP tells the guest to boot is
     ``bootfile``, by TFTP from the folder ``tftp`` or by HTTP from http://10.0.2.100, which is the port ``web`` of this
     machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks on the serial line. Where the
-    console asks one of ``answers``, that is what to say.
+    console asks one of ``answers``, that is what to say. ``host`` lets even a test reach this machine, as 10.0.2.2.
     """
 
     kernel: Path | None = None
@@ -78,6 +79,7 @@ class Boot:
     rom: Path | None = None
     web: int | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
+    host: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ def command(
     """
     kind = _BUSES[machine.bus]
     ports = "".join(f",hostfwd=tcp:127.0.0.1:{pair.replace(':', '-:')}" for pair in machine.forward)
-    user = f"user,id=net{ports}" if interactive else "user,id=net,restrict=on"
+    user = f"user,id=net{ports if interactive else '' if boot.host else ',restrict=on'}"
     if boot.bootfile:
         user += f",bootfile={_option(boot.bootfile)}"
     if boot.tftp:
@@ -168,7 +170,7 @@ def find_tap(net: str) -> str:
 def with_free_ports(machine: Machine) -> Machine:
     """The machine with another port of the host in place of each forwarded one that somebody has already."""
     pairs = (pair.split(":") for pair in machine.forward)
-    return replace(machine, forward=tuple(f"{_free_port(int(host))}:{guest}" for host, guest in pairs))
+    return replace(machine, forward=tuple(f"{free_port(int(host))}:{guest}" for host, guest in pairs))
 
 
 def own_program(arch: str) -> str | None:
@@ -188,13 +190,18 @@ def find_program(arch: str, tree: Path | None) -> tuple[str, ...]:
     if tree is None or not (tree / "usr/bin" / name).exists():
         where = "the machine tools tree is not here yet" if tree is None else f"the machine tools in {tree} lack it"
         raise KilnError(f"this machine has no {name}, and {where}", hint=f"install a package that brings {name}")
-    libraries = tree / "usr/lib/x86_64-linux-gnu"
-    # QEMU finds its modules and its firmware relative to its own program, which here is the loader.
+    return (*of_tree(tree, name), "-L", f"{tree}/usr/share/qemu", "-L", f"{tree}/usr/share/seabios")
+
+
+def of_tree(tree: Path, name: str) -> tuple[str, ...]:
+    """How a program of QEMU's in a tools tree is started: by that tree's loader."""
+    libraries = tree / _LIBRARIES
+    # QEMU finds its modules relative to its own program, which here is the loader.
     # fmt: off
     return (
         "env", f"QEMU_MODULE_DIR={libraries}/qemu",
         f"{libraries}/ld-linux-x86-64.so.2", "--inhibit-cache", "--library-path", os.fspath(libraries),
-        f"{tree}/usr/bin/{name}", "-L", f"{tree}/usr/share/qemu", "-L", f"{tree}/usr/share/seabios",
+        f"{tree}/usr/bin/{name}",
     )
     # fmt: on
 
@@ -232,7 +239,8 @@ def kvm_works(machine: Machine, program: Sequence[str]) -> bool:
     return True
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int = 0) -> int:
+    """A port of the loopback that nobody has: ``wanted``, if it is one."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             try:

@@ -1,4 +1,4 @@
-"""Roots that must be put together first: encrypted, in a logical volume, or both.
+"""Roots that must be put together first: encrypted, in a logical volume, mirrored, or on another machine.
 
 Such disks are made for each boot anew, by a machine that the board's own initramfs makes a builder of, since they hold
 a secret of their own and differ from day to day. They are gone when the boot is.
@@ -6,15 +6,18 @@ a secret of their own and differ from day to day. They are gone when the boot is
 
 import os
 import secrets
+import socket
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from kiln import process
 from kiln.errors import KilnError
 from kiln.image import cpio
 from kiln.image.manifest import Manifest, file_node
 from kiln.vm.console import record
-from kiln.vm.qemu import Boot, command, find_qemu
+from kiln.vm.qemu import Boot, command, find_qemu, free_port, of_tree
 from kiln.vm.road import Request, Road
 
 # Room for what surrounds a file system (the header of LUKS takes 16 MiB), and for a file system with a key, in bytes.
@@ -56,6 +59,12 @@ put() {{
 	sync
 }}
 
+mirror() {{
+	modprobe raid1
+	mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=root \\
+		--bitmap=none --assume-clean --uuid={uuid} /dev/vdb /dev/vdc
+}}
+
 hide() {{
 	mke2fs -q -L KEYS "$1"
 	mkdir /keys
@@ -66,8 +75,9 @@ hide() {{
 
 set -ex
 {script}
-lvm vgchange --activate n || true
-cryptsetup close inside || true
+[ ! -e /dev/mapper/inside ] || cryptsetup close inside
+[ ! -e /dev/mapper/kiln-root ] || lvm vgchange --activate n
+[ ! -e /dev/md0 ] || mdadm --stop /dev/md0
 {{ set +x; }} 2>/dev/null
 echo '{made}'
 """
@@ -99,6 +109,43 @@ def _luks_key(request: Request) -> Boot:
 def _lvm(request: Request) -> Boot:
     (disk,) = _make(request, "volume /dev/vdb\nput /dev/mapper/kiln-root", _room(request))
     return _boot(request, disk, words=("rd.lvm.lv=kiln/root",))
+
+
+def _raid(request: Request) -> Boot:
+    name, disks = _mirrored(request)
+    return _boot(request, *disks, words=(f"rd.md.uuid={name}",))
+
+
+def _degraded(request: Request) -> Boot:
+    name, disks = _mirrored(request)
+    # dracut waits for the other disk for two thirds of its patience.
+    return _boot(request, disks[1], words=(f"rd.md.uuid={name}", "rd.retry=9"))
+
+
+def _mirrored(request: Request) -> tuple[uuid.UUID, list[Path]]:
+    name, size = uuid.uuid4(), _room(request)
+    return name, _make(request, "mirror\nput /dev/md0", size, size, name=name)
+
+
+def _nbd(request: Request) -> Boot:
+    port = free_port()
+    tree = request.graph.tools["image"].built().root
+    words = ("--persistent", "--shared=4", "--read-only", "--format=raw", "--bind=127.0.0.1", f"--port={port}")
+    server = process.start([*of_tree(tree, "qemu-nbd"), *words, os.fspath(request.file("ext4"))])
+    request.stack.callback(server.wait)
+    request.stack.callback(server.kill)
+    while server.poll() is None and not _answers(port):
+        time.sleep(0.05)
+    cmdline = request.cmdline(f"root=nbd:10.0.2.2:{port}:ext4", "ip=dhcp", "ro", "rd.overlay")
+    return Boot(kernel=request.kernel, initrd=request.file("initramfs"), cmdline=cmdline, host=True)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _overlay(request: Request) -> Boot:
@@ -166,6 +213,19 @@ ROOTS = {
         media=("initramfs", "ext4"),
         boot=_luks_lvm,
         dracut=("crypt", "lvm"),
+    ),
+    "raid": Road(doc="a root on two mirrored disks", media=("initramfs", "ext4"), boot=_raid, dracut=("mdraid",)),
+    "raid-degraded": Road(
+        doc="a root on two mirrored disks, of which one is gone",
+        media=("initramfs", "ext4"),
+        boot=_degraded,
+        dracut=("mdraid",),
+    ),
+    "nbd": Road(
+        doc="a root on another machine, by NBD, under a layer in memory",
+        media=("initramfs", "ext4"),
+        boot=_nbd,
+        dracut=("nbd", "overlayfs"),
     ),
     "overlay": Road(
         doc="a root that is only read, under a layer in memory",

@@ -7,6 +7,7 @@ dhclient = Package(
     license="MIT",
     libc=False,
     runtime=("busybox",),
+    dracut=("iscsi", "nbd", "network", "network-legacy", "nfs"),
 )
 
 

@@ -12,6 +12,7 @@ mdadm = Package(
     license="GPL-2.0-or-later",
     license_files=("COPYING",),
     shared=True,
+    dracut=("mdraid",),
 )
 
 PATHS = ("BINDIR=/usr/sbin", "UDEVDIR=/usr/lib/udev")
@@ -24,7 +25,7 @@ def build(step: Step, board: Board) -> None:
     # Its own flags call any warning an error, musl shows off64_t to those who ask, and only watching arrays for a long
     # time would want libudev.
     flags = ("-Wno-error", *mdadm.cflags, "-D_LARGEFILE64_SOURCE", "-DNO_LIBUDEV")
-    links = f"LDFLAGS={' '.join(mdadm.ldflags)}"
+    links = f"LDFLAGS={' '.join(mdadm.ldflags(board))}"
     step.make("mdadm", f"CC={board.cc}", f"CXFLAGS={' '.join(flags)}", links, "CHECK_RUN_DIR=0", *PATHS)
 
 

@@ -12,6 +12,7 @@ nbd = Package(
     license="GPL-2.0-only",
     license_files=("COPYING",),
     shared=True,
+    dracut=("nbd",),
 )
 
 SOURCES = "cliserv nbd-client nbdtab_lexer nbdtab_parser"
@@ -23,7 +24,7 @@ def build(step: Step, board: Board) -> None:
     step.run("cp", "-f", step.input("files/config.h"), "config.h")
     sources = [f"{step.src}/{name}.c" for name in SOURCES.split()]
     words = ("-D_GNU_SOURCE", "-DNOTLS", '-DPROG_NAME="nbd-client"', f'-DPACKAGE_VERSION="{nbd.version}"')
-    flags = (*words, "-I.", f"-I{step.src}", *nbd.cflags, *nbd.ldflags)
+    flags = (*words, "-I.", f"-I{step.src}", *nbd.cflags, *nbd.ldflags(board))
     step.run(board.cc, *flags, "-o", "nbd-client", *sources)
 
 

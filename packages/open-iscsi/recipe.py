@@ -13,5 +13,6 @@ open_iscsi = Meson(
     license_files=("COPYING", "libopeniscsiusr/COPYING"),
     libs=("kmod", "util-linux"),
     shared=True,
+    dracut=("iscsi",),
     settings={"isns": "disabled", "no_systemd": True},
 )
