@@ -85,6 +85,7 @@ class Board:
     network: str = "kernel"
     interfaces: tuple[Interface, ...] = ()
     initramfs: str = "simple"
+    initramfs_must: tuple[str, ...] = ()
     dracut: tuple[str, ...] = ()
     loader: str = "syslinux"
     images: tuple[str, ...] = (*_IMAGES, "disk")
@@ -190,7 +191,7 @@ class _Reader:
             "summary": str, "arch": str, "packages": list, "hostname": str, "cmdline": str, "root_size": str,
             "versions": dict, "kconfig": dict, "options": dict, "users": dict, "groups": dict, "owners": dict,
             "private_keys": list, "interfaces": dict, "qemu": dict, "images": list, "budget": dict, "kernel": dict,
-            "dracut": list,
+            "dracut": list, "initramfs_must": list,
         } | dict.fromkeys(_CHOICES, str)  # fmt: skip
         self._check((), table, known, required=("summary", "arch", "packages"))
         for key, kind in {
@@ -229,6 +230,7 @@ class _Reader:
             network=table.get("network", "kernel"),
             interfaces=self._interfaces(table.get("interfaces", {})),
             initramfs=table.get("initramfs", _CHOICES["initramfs"][0]),
+            initramfs_must=tuple(table.get("initramfs_must", ())),
             dracut=tuple(table.get("dracut", ())),
             loader=loader,
             images=tuple(table.get("images", _IMAGES if loader == "none" else (*_IMAGES, "disk"))),

@@ -24,7 +24,7 @@ from kiln.repro import repro
 from kiln.settings import Settings
 from kiln.stage import Stage
 from kiln.target import Target
-from kiln.verbs import boot, cpio, dracut, house, packages
+from kiln.verbs import boot, cpio, dracut, house, initramfs, packages
 from kiln.verbs.boot_report import boot_report
 from kiln.verbs.dev_init import dev_init
 from kiln.verbs.graph import graph as draw
@@ -235,6 +235,7 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
             interactive=True, pos_arg="places", task_dep=[graph.result("dracut").id, graph.result("linux").id],
         )  # fmt: skip
     yield from _cpio_tasks(graph, variables["COMPRESS"] or "", task)
+    yield from _initramfs_tasks(graph, task)
     yield from _report_tasks(graph, task)
     yield task(
         "diagnose", lambda *places: boot.diagnose(graph, *places),
@@ -299,6 +300,25 @@ def _cpio_tasks(graph: Graph, compress: str, task: Callable[..., dict[str, Any]]
     }
     for name, (run, doc) in known.items():
         yield task(f"cpio:{name}", lambda *words, run=run: run(graph, *words), doc, interactive=True, pos_arg="words")
+
+
+def _initramfs_tasks(graph: Graph, task: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What is asked of a finished initramfs. None needs the board's: they look into other files, too."""
+    yield task(
+        "initramfs:report", lambda *places: initramfs.report(graph, *places),
+        "show what an initramfs is made of, and what it runs in which order: FILE, or that of the board",
+        interactive=True, pos_arg="places",
+    )  # fmt: skip
+    yield task(
+        "initramfs:verify", lambda *places: initramfs.verify_(graph, *places),
+        "say what would keep an initramfs from its work: FILE, or that of the board",
+        interactive=True, pos_arg="places",
+    )  # fmt: skip
+    yield task(
+        "initramfs:compare", lambda: initramfs.compare(graph),
+        "compare the profiles of the board's initramfs that were made: sizes by each compressor, times to unpack",
+        interactive=True,
+    )  # fmt: skip
 
 
 def _report_tasks(graph: Graph, task: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kiln import digest
 from kiln.board import Board
-from kiln.dracut.conf import parse
+from kiln.dracut.conf import Statement, parse
 from kiln.errors import KilnError
 
 # What each profile but the board's own is for. Each is a shared configuration of that name.
@@ -22,8 +22,9 @@ PROFILES = {
 # The one that has nothing of the board's own configurations.
 _ALONE = "minimal"
 
-# Whose words call for packages.
-_CALLS = ("add_dracutmodules", "force_add_dracutmodules", "fscks", "install_items", "install_optional_items")
+# Whose words are files, and whose words call for packages.
+_ITEMS = ("install_items", "install_optional_items")
+_CALLS = ("add_dracutmodules", "force_add_dracutmodules", "fscks", *_ITEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +68,27 @@ class Profile:
             raise KilnError(f"cannot read a module of dracut: {error}", where=self.id, hint=hint) from error
         return {"conf": self.texts(), "modules": modules}
 
+    @property
+    def must(self) -> tuple[str, ...]:
+        """The kernel modules and paths that have to be in it."""
+        return () if self.name == _ALONE else self.board.initramfs_must
+
+    @property
+    def items(self) -> list[str]:
+        """The programs and files that the configurations name one by one."""
+        return [word for one in self._statements if one.key in _ITEMS for word in one.words]
+
     def calls_for(self, names: Iterable[str]) -> bool:
         """Whether a configuration has one of these words where it names modules or programs."""
         return not self._called.isdisjoint(names)
 
     @cached_property
     def _called(self) -> set[str]:
-        statements = [statement for text in self.texts().values() for statement in parse(text)]
-        return {Path(word).name for one in statements if one.key in _CALLS for word in one.words}
+        return {Path(word).name for one in self._statements if one.key in _CALLS for word in one.words}
+
+    @cached_property
+    def _statements(self) -> list[Statement]:
+        return [statement for text in self.texts().values() for statement in parse(text)]
 
     def _read(self, path: Path) -> str:
         try:

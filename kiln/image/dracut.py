@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ from typing import Any
 from kiln.dracut.lint import MODULES, Known, lint
 from kiln.dracut.profile import Profile
 from kiln.errors import KilnError
-from kiln.image import cpio
+from kiln.image import cpio, origins
 from kiln.image.manifest import Manifest, Node, tree_nodes
 from kiln.image.media import Artifact, compress
 from kiln.image.targets import Rootfs, console, is_shipped
+from kiln.initramfs.links import Links
+from kiln.initramfs.verify import verify
+from kiln.initramfs.view import View
 from kiln.process import CommandFailed
 from kiln.sandbox import Mount, Sandbox
 from kiln.stage import Stage
@@ -40,8 +43,14 @@ _OPTIONS = (
     "--no-hostonly", "--no-hostonly-cmdline", "--no-early-microcode", "--nohardlink", "--nostrip", "--no-compress",
     "--reproducible", "--force", "--keep",
 )  # fmt: skip
-# It would look for a helper of udev that we leave out.
-_CONF = 'udevdir="/usr/lib/udev"\n'
+# It would look for a helper of udev that we leave out. To tell the size of each module, it calls `du` after it: that is
+# when we write down what is there.
+_SEEN = "seen"
+_CONF = f"""\
+udevdir="/usr/lib/udev"
+printsize="yes"
+du() {{ find "$initdir" -type f -printf "$_d_mod %P\\n" >> /work/{_SEEN}; command du "$@"; }}
+"""
 
 # dracut wants all programs in one folder, and all libraries.
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib"}
@@ -75,14 +84,18 @@ class Dracut(Artifact):
             "build": self.tools["build"].key(),
             "compress": self.board.compress,
             "told": self._profile.told(),
+            "must": list(self._profile.must),
         }
 
     def fill(self, work: Work) -> dict[str, Any]:
         sysroot, config, scratch = (work.folder(name) for name in ("sysroot", "config", "scratch"))
         nodes = _lay({stage.package: stage.sound().root for stage in self.stages}, sysroot)
+        digests = {node.digest: node.package for node in nodes.values() if node.kind == "file"}
         for name, path in self._profile.modules.items():
             shutil.copytree(path, sysroot / MODULES / name, symlinks=True, dirs_exist_ok=True)
-        self._check(sysroot)
+            digests |= {node.digest: "board" for node in tree_nodes(path, name) if node.kind == "file"}
+        known = Known.of(sysroot)
+        self._check(known)
         (config / "dracut.conf").write_text(_CONF)
         for name, text in self._profile.texts().items():
             (config / name).write_text(text)
@@ -101,12 +114,25 @@ class Dracut(Artifact):
         named = [replace(node, package=nodes.get(node.path, node).package) for node in found]
         plain = work.folder("plain") / f"{self._plain}.cpio"
         cpio.write(Manifest.merge([("board", [console()]), *_by_package(named)]), plain)
+        links = Links(view=View.read(plain, keep=True))
+        self._verify(links, known.builtin, digests)
         compress(plain, work.root, self.board.compress, self.sandbox)
-        return {}
+        seen = origins.first_seen((scratch / _SEEN).read_text().splitlines())
+        return {
+            "packages": origins.packages(links, {node.path: node.package for node in nodes.values()}, digests),
+            "modules": origins.modules(links, seen, self._profile.items),
+        }
 
-    def _check(self, sysroot: Path) -> None:
+    def _verify(self, links: Links, builtin: Collection[str], digests: Collection[str]) -> None:
+        """Raise KilnError for all that would keep it from doing its work."""
+        found = verify(links, must=self._profile.must, builtin=builtin, known=digests)
+        wrong = [one for one in found if one.wrong]
+        if wrong:
+            said = "".join(f"\n    {one.where}: {one.text}\n        {one.instead}" for one in wrong)
+            raise KilnError(f"it would not do its work{said}", where=self.id)
+
+    def _check(self, known: Known) -> None:
         """Raise KilnError for the first line of a configuration that does not do what it says."""
-        known = Known.of(sysroot)
         for path in self._profile.files:
             for finding in lint(path.read_text(), known):
                 if finding.wrong:

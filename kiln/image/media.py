@@ -19,12 +19,12 @@ from kiln.tools import Tools
 # What a file is compressed by, and how its name then ends. One thread, since bytes may depend on how many there are.
 # zstd looks from one program back to the one before, since they have libraries in common: a fifth more than -19 makes
 # of it, in a tenth of the time. lz4 and xz are told what the kernel can read.
-_COMPRESSORS = {
+COMPRESSORS = {
     "none": ([], ""),
     "gzip": (["gzip", "-9", "-n", "-c"], ".gz"),
     "lz4": (["lz4", "-l", "-9", "-q", "-c"], ".lz4"),
-    "xz": (["xz", "--check=crc32", "-6", "-T1", "-c"], ".xz"),
     "zstd": (["zstd", "-10", "--long=24", "-T1", "-q", "-c"], ".zst"),
+    "xz": (["xz", "--check=crc32", "-6", "-T1", "-c"], ".xz"),
 }
 _SCRIPT = 'in=$1 out=$2; shift 2; exec "$@" "$in" > "$out"'
 
@@ -99,7 +99,7 @@ class OfManifest(Artifact):
 class Cpio(OfManifest):
     def __init__(self, rootfs: Rootfs, tools: Tools, output: Path) -> None:
         super().__init__("cpio", "the root file system as an initramfs", rootfs, tools, output)
-        self.name_of_file = f"rootfs.cpio{_COMPRESSORS[self.board.compress][1]}"
+        self.name_of_file = f"rootfs.cpio{COMPRESSORS[self.board.compress][1]}"
 
     def inputs(self) -> dict[str, Any]:
         return super().inputs() | {"compress": self.board.compress}
@@ -189,14 +189,15 @@ class Initramfs(Artifact):
             nodes = tree_nodes(stage.sound().root, stage.package)
             layers.append((stage.package, [node for node in nodes if is_shipped(node)]))
         plain = work.folder("plain") / "initramfs.cpio"
-        cpio.write(Manifest.merge(layers), plain)
+        manifest = Manifest.merge(layers)
+        cpio.write(manifest, plain)
         compress(plain, work.root, self.board.compress, self.sandbox)
-        return {}
+        return {"packages": {node.path: node.package for node in manifest.nodes if node.kind == "file"}}
 
 
 def compress(plain: Path, folder: Path, name: str, sandbox: Sandbox) -> Path:
     """A file as the compressor of that name makes it, in ``folder``."""
-    words, ending = _COMPRESSORS[name]
+    words, ending = COMPRESSORS[name]
     mounts = [Mount(source=plain.parent, target="/inputs"), Mount(source=folder, target="/dest", writable=True)]
     made = folder / f"{plain.name}{ending}"
     places = (f"/inputs/{plain.name}", f"/dest/{made.name}")

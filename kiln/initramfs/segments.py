@@ -88,6 +88,14 @@ def read(path: Path) -> Iterator[Segment]:
             raise KilnError("is empty" if not raw.offset else "holds nothing but zeros", where=os.fspath(path))
 
 
+def content(path: Path) -> Iterator[bytes]:
+    """The first segment of a file, unpacked."""
+    with path.open("rb") as file:
+        raw = Stream(iter(lambda: file.read(PIECE), b""), os.fspath(path))
+        compressor = compression.find(raw) or compression.named(compression.NONE)
+        yield from compressor.unpack(raw)
+
+
 def _segment(raw: Stream, number: int, path: str) -> Segment:
     offset = raw.offset
     if raw.peek(1) == b"0":

@@ -1,11 +1,13 @@
 """What a kernel makes of an initramfs: the tree after its last entry, as ``init/initramfs.c`` unpacks it."""
 
 import hashlib
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kiln.digest import of_bytes
 from kiln.image.manifest import Kind, Node
 from kiln.initramfs import segments
 from kiln.initramfs.newc import Entry, Reader
@@ -17,33 +19,37 @@ _KINDS: dict[int, Kind] = {
 # The archive inside a kernel has these, unless it was given another one.
 _BUILTIN = ("dev", "root")
 _LONGEST_CHAIN = 40
+# Nothing bigger is a program, a library or a list, in bytes.
+_LARGEST_KEPT = 64 << 20
 
 
 @dataclass
 class File:
-    """What names lead to: several may lead to one."""
+    """What names lead to: several may lead to one. ``data`` is kept where the view was asked to."""
 
     entry: Entry
     digest: str = ""
     target: str = ""
+    data: bytes = b""
 
 
 @dataclass
 class View:
     """``files`` by path; ``lost`` are the entries that a kernel leaves out, and why.
 
-    ``compressor`` is the one of the last segment.
+    ``compressor`` is the one of the last segment. ``keep`` says to keep what is in files, but for huge ones.
     """
 
     files: dict[str, File] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     compressor: str = ""
+    keep: bool = False
     _links: dict[tuple[int, int, int, int], File] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def read(path: Path) -> "View":
-        view = View()
+    def read(path: Path, *, keep: bool = False) -> "View":
+        view = View(keep=keep)
         for segment in segments.read(path):
             view.compressor = segment.compressor
             for entry in segment:
@@ -53,6 +59,24 @@ class View:
     def has_folder(self, path: str) -> bool:
         """Whether the path leads to a folder, maybe through links."""
         return self._resolve(f"{path}/.") is not None
+
+    def find(self, name: str) -> str | None:
+        """The path of what a name leads to in the end, through links; None where there is nothing."""
+        for _ in range(_LONGEST_CHAIN):
+            path = self._resolve(name)
+            file = self.files.get(path) if path else None
+            if not path or not file:
+                return None
+            if file.entry.kind != stat.S_IFLNK:
+                return path
+            name = file.target if file.target.startswith("/") else f"{path.rpartition('/')[0]}/{file.target}"
+        return None
+
+    def matching(self, pattern: str) -> Iterator[tuple[str, File]]:
+        """The plain files whose whole paths match, in their order."""
+        for path, file in sorted(self.files.items()):
+            if file.entry.kind == stat.S_IFREG and re.fullmatch(pattern, path):
+                yield path, file
 
     def nodes(self) -> Iterator[Node]:
         """All paths below the root as those of a manifest."""
@@ -106,7 +130,8 @@ class View:
         if entry.kind == stat.S_IFLNK:
             file.target = b"".join(reader.data()).partition(b"\0")[0].decode(errors="surrogateescape")
         elif entry.kind == stat.S_IFREG and (entry.size or not file.digest or file.entry.size == 0):
-            file.digest = digest(reader)
+            file.data = b"".join(reader.data()) if self.keep and entry.size <= _LARGEST_KEPT else b""
+            file.digest = of_bytes(file.data).hash if file.data else digest(reader)
 
     def _remove(self, path: str) -> None:
         del self.files[path]

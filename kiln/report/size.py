@@ -56,10 +56,10 @@ def render(trees: Sequence[Change], *, compared: bool) -> Iterator[str]:
 def _lines(trees: Sequence[Change], *, compared: bool) -> Iterator[str]:
     for tree in trees:
         if tree.name in (ROOT, KERNEL):
-            yield from _table(tree.name, tree, [(part.name, part) for part in tree.parts], compared=compared)
+            yield from table(tree.name, tree, [(part.name, part) for part in tree.parts], compared=compared)
         if tree.name == ROOT:
             files = [(f"{file.name} ({package.name})", file) for package in tree.parts for file in package.parts]
-            yield from _table("files", tree, files, compared=compared)
+            yield from table("files", tree, files, compared=compared)
     rest = [(tree.name, tree) for tree in trees if tree.name not in (ROOT, KERNEL)]
     width = max((len(name) for name, _ in rest), default=0)
     for name, tree in _sorted(rest, compared=compared):
@@ -70,17 +70,19 @@ def _lines(trees: Sequence[Change], *, compared: bool) -> Iterator[str]:
         yield f"{name:<{width}}  {_size(tree, compared=compared):>9}  {told}{more}".rstrip()
 
 
-def _table(title: str, tree: Change, parts: Sequence[tuple[str, Change]], *, compared: bool) -> Iterator[str]:
+def table(
+    title: str, tree: Change, parts: Sequence[tuple[str, Change]], *, compared: bool, most: int = _ROWS
+) -> Iterator[str]:
     """The sum, and the biggest of its parts or those that changed most."""
     rows = _sorted(parts, compared=compared)
-    width = min(max(len(title), *(len(name) + 2 for name, _ in rows[:_ROWS]), 0), _WIDEST)
+    width = min(max(len(title), *(len(name) + 2 for name, _ in rows[:most]), 0), _WIDEST)
     yield f"{title:<{width}}  {_size(tree, compared=compared):>9}"
-    for name, part in rows[:_ROWS]:
+    for name, part in rows[:most]:
         share = "" if compared else f"  {100 * part.size / max(tree.size, 1):5.1f} %"
         yield f"{f'  {name}':<{width}}  {_size(part, compared=compared):>9}{share}"
-    if len(rows) > _ROWS:
-        left = sum(part.growth if compared else part.size for _, part in rows[_ROWS:])
-        yield f"{f'  {len(rows) - _ROWS} more':<{width}}  {_signed(left) if compared else human(left):>9}"
+    if len(rows) > most:
+        left = sum(part.growth if compared else part.size for _, part in rows[most:])
+        yield f"{f'  {len(rows) - most} more':<{width}}  {_signed(left) if compared else human(left):>9}"
 
 
 def _sorted(parts: Iterable[tuple[str, Change]], *, compared: bool) -> list[tuple[str, Change]]:

@@ -11,6 +11,7 @@ from kiln import board as boards
 from kiln.errors import KilnError, nearest, say
 from kiln.graph import Graph
 from kiln.image import cpio
+from kiln.image.media import COMPRESSORS
 from kiln.kernel import kernel_image
 from kiln.report import timeline
 from kiln.report.phases import course
@@ -114,7 +115,7 @@ def _compressors(graph: Graph) -> None:
         plain = Path(scratch, "rootfs.cpio")
         cpio.write(graph.rootfs.settled(), plain)
         program, kvm = find_qemu(graph)
-        total = _RUNS * len(trials.NAMES)
+        total = _RUNS * len(COMPRESSORS)
         with tqdm(total=total, unit="boots", leave=False, disable=None) as bar:
 
             def step(text: str) -> None:

@@ -26,7 +26,7 @@ _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 def list_(graph: Graph, *words: str) -> None:  # noqa: ARG001
     """Every entry of an initramfs by segment."""
     (path,) = _given(words, 1, LIST)
-    _show(listing.lines(Path(path)))
+    show(listing.lines(Path(path)))
 
 
 def unpack(graph: Graph, *words: str) -> None:  # noqa: ARG001
@@ -72,10 +72,10 @@ def diff(graph: Graph, *words: str) -> None:  # noqa: ARG001
         comparison.Image(place=place, nodes={node.path: node for node in view.nodes()}, files=None)
         for place, view in zip(places, views, strict=True)
     )
-    _show(comparison.render(before, after))
+    show(comparison.render(before, after))
 
 
-def _show(lines: Iterable[str]) -> None:
+def show(lines: Iterable[str]) -> None:
     """Print lines to somebody who may stop reading, as ``head`` does."""
     try:
         for line in lines:

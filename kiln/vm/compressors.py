@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kiln.errors import KilnError
-from kiln.image.media import compress
+from kiln.image.media import COMPRESSORS, compress
 from kiln.report.phases import course
 from kiln.report.size import human
 from kiln.sandbox import Sandbox
@@ -16,7 +16,6 @@ from kiln.vm.diagnose import read
 from kiln.vm.qemu import Boot, Machine
 from kiln.vm.setup import Setup
 
-NAMES = ("none", "gzip", "lz4", "zstd", "xz")
 # The kernel says when it unpacks, and does nothing else meanwhile.
 _WORDS = "loglevel=7 initramfs_async=0"
 
@@ -50,7 +49,7 @@ def measure(
     ``step`` is told of each boot. The compressors take turns, so that a busy machine slows them all alike.
     """
     trials, packed = [], {}
-    for name in NAMES:
+    for name in COMPRESSORS:
         lacking = setup.missing(f"CONFIG_RD_{name.upper()}") if name != "none" else []
         if lacking:
             trials.append(Trial(name=name, problem=f"the kernel cannot unpack it: {setup.state(lacking)}"))
