@@ -64,7 +64,7 @@ def test_a_sound_one_is_told_nothing_of(tmp_path: Path) -> None:
         ({"init": [symlink("init", "bin/gone")]}, "/init", "is not there", "module base"),
         ({"init": [file("init", b"exec sh\n", mode=0o100755)]}, "/init", "neither a script", "#!/bin/sh"),
         ({"init": [file("init", b"#!/bin/bash -e\n", mode=0o100755)]}, "/init", "/bin/bash", "install_items"),
-        ({"libblkid": []}, "/usr/bin/sh", "the library libblkid.so.1 is not there", "libs of the recipe"),
+        ({"libblkid": []}, "/usr/bin/sh", "the library libblkid.so.1, which is not there", "libs of the recipe"),
         ({"loader": []}, "/usr/bin/sh", f"{LOADER}, which loads it", "libs of the recipe"),
         ({"libc": [file("usr/lib/libc.so", elf())]}, "/usr/bin/sh", "cannot be executed", "libs of the recipe"),
         ({"sh": [file("usr/bin/sh", elf(loader=LOADER)[:100], mode=0o100755)]}, "/usr/bin/sh", "damaged", "again"),
@@ -143,6 +143,15 @@ def test_what_is_no_program() -> None:
     assert program(b"#!") == Program()
     assert program(b"#! /bin/sh -e\nexit\n") == Program(interpreter="/bin/sh")
     assert program(elf()) == Program()
+
+
+@pytest.mark.parametrize(
+    ("place", "data"), [(4, b"\x07"), (32, b"\xff" * 8), (40, b"\xff" * 8), (54, b"\1\0"), (64, b"\2")]
+)
+def test_a_program_whose_numbers_are_off_is_damaged_or_asks_for_nothing(place: int, data: bytes) -> None:
+    sound = elf(loader=LOADER, needed=["libc.so"])
+    made = program(sound[:place] + data + sound[place + len(data) :])
+    assert made and (made.damaged or not made.needed or made == program(sound))
 
 
 def run(project: Project, *places: str) -> None:

@@ -32,7 +32,7 @@ class Links:
         """The libraries that a program names, and where they are; None where they are not."""
         one = self.programs[path]
         origin = posixpath.dirname(path)
-        own = [re.sub(r"\$(ORIGIN|\{ORIGIN\})", origin, folder) for folder in one.folders]
+        own = [folder.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for folder in one.folders]
         for name in one.needed:
             places = [name] if "/" in name else [f"{folder}/{name}" for folder in (*own, *self._folders)]
             yield name, next((found for place in places if (found := self.view.find(place))), None)

@@ -51,6 +51,6 @@ def _elf(data: bytes) -> Program:
                         value: str = getattr(tag, word)
                         needed += [value] if word == "needed" else []
                         folders += value.split(":") if word != "needed" else []
-    except (ELFError, ConstructError, AssertionError, ValueError, LookupError):
+    except (ELFError, ConstructError, AssertionError, OverflowError, ValueError, LookupError):
         return Program(damaged=True)
     return Program(interpreter=interpreter, needed=tuple(needed), folders=tuple(folders))

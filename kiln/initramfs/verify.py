@@ -81,7 +81,7 @@ def _programs(links: Links) -> Iterator[Finding]:
             yield Finding(where=f"/{path}", text=text, instead=_BRING)
         for name, place in links.libraries(path):
             if not place:
-                text = f"cannot start: the library {name} is not there"
+                text = f"needs the library {name}, which is not there"
                 yield Finding(where=f"/{path}", text=text, instead=_BRING)
 
 
