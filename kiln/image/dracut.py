@@ -92,7 +92,10 @@ class Dracut(Artifact):
         nodes = _lay({stage.package: stage.sound().root for stage in self.stages}, sysroot)
         digests = {node.digest: node.package for node in nodes.values() if node.kind == "file"}
         for name, path in self._profile.modules.items():
-            shutil.copytree(path, sysroot / MODULES / name, symlinks=True, dirs_exist_ok=True)
+            place = sysroot / MODULES / name
+            if place.exists():  # one of dracut's own, whose files are those of the store
+                shutil.rmtree(place)
+            shutil.copytree(path, place, symlinks=True)
             digests |= {node.digest: "board" for node in tree_nodes(path, name) if node.kind == "file"}
         known = Known.of(sysroot)
         self._check(known)
