@@ -33,14 +33,17 @@ def difference(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
 
 
 def lost(config: dict[str, str], fragments: Iterable[tuple[str, dict[str, str]]]) -> list[str]:
-    """A line for each symbol that was asked for and has another value in the outcome; a later fragment wins."""
+    """A line for each symbol that was asked for and has another value in the outcome; a later fragment wins.
+
+    What may be a module may be built in as well, as everything is in a kernel without modules.
+    """
     asked: dict[str, tuple[str, str]] = {}
     for file, symbols in fragments:
         asked |= {name: (value, file) for name, value in symbols.items()}
     return [
         f"{file} asks for {name}={value}, the outcome is {config.get(name, 'n')}"
         for name, (value, file) in asked.items()
-        if config.get(name, "n") != value
+        if config.get(name, "n") not in ({"m", "y"} if value == "m" else {value})
     ]
 
 

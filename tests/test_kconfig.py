@@ -61,11 +61,17 @@ def test_the_difference_is_what_must_be_asked_for(
 def test_a_lost_symbol_names_who_asked_for_it_last() -> None:
     fragments = [("base", {"A": "y", "B": "y", "C": "n"}), ("board", {"B": "m", "D": "n"})]
     assert kconfig.lost({"A": "y", "B": "m"}, fragments) == []
-    assert kconfig.lost({"B": "y", "C": "y"}, fragments) == [
+    assert kconfig.lost({"C": "y"}, fragments) == [
         "base asks for A=y, the outcome is n",
-        "board asks for B=m, the outcome is y",
+        "board asks for B=m, the outcome is n",
         "base asks for C=n, the outcome is y",
     ]
+
+
+def test_what_may_be_a_module_may_be_built_in_but_not_the_other_way() -> None:
+    fragments = [("net", {"A": "m"}), ("board", {"B": "y"})]
+    assert kconfig.lost({"A": "y", "B": "y"}, fragments) == []
+    assert kconfig.lost({"A": "m", "B": "m"}, fragments) == ["board asks for B=y, the outcome is m"]
 
 
 def command(verb: str, *files: Path) -> subprocess.CompletedProcess[str]:
