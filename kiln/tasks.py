@@ -24,7 +24,7 @@ from kiln.repro import repro
 from kiln.settings import Settings
 from kiln.stage import Stage
 from kiln.target import Target
-from kiln.verbs import boot, cpio, dracut, house, initramfs, packages
+from kiln.verbs import boot, cpio, dracut, house, initramfs, kconfig, packages
 from kiln.verbs.boot_report import boot_report
 from kiln.verbs.dev_init import dev_init
 from kiln.verbs.graph import graph as draw
@@ -234,6 +234,11 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
             "say what is wrong in configurations of dracut, and what to write instead: FILES, or those of the board",
             interactive=True, pos_arg="places", task_dep=[graph.result("dracut").id, graph.result("linux").id],
         )  # fmt: skip
+    yield task(
+        "kconfig:check", lambda *purposes: kconfig.check(graph, *purposes),
+        "say what the kernel lacks for a purpose, and the line to write: container, docker, kubernetes, security",
+        interactive=True, pos_arg="purposes", task_dep=[kconfig.configured(graph).id],
+    )  # fmt: skip
     yield from _cpio_tasks(graph, variables["COMPRESS"] or "", task)
     yield from _initramfs_tasks(graph, task)
     yield from _report_tasks(graph, task)
