@@ -80,7 +80,7 @@ def test_our_fragments_ask_for_all_that_is_required(purpose: str) -> None:
     asked: dict[str, str] = {}
     for name in ("base", "disk", "net", "modules", "container", "security"):
         asked |= kconfig.parse((ROOT / f"board/common/linux/{name}.config").read_text())
-    by_itself = {"CONFIG_STRICT_KERNEL_RWX", "CONFIG_STRICT_MODULE_RWX or CONFIG_MODULES=n"}
+    by_itself = {"CONFIG_STRICT_MODULE_RWX or CONFIG_MODULES=n"}
     lacking = {str(need) for need in needs.load(ROOT, purpose) if need.required and not need.met(asked, modules=True)}
     assert lacking <= by_itself
 
