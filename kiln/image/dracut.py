@@ -25,8 +25,9 @@ from kiln.store import Work
 from kiln.tools import Tools
 from kiln.trees import EPOCH, link
 
-# What every one of them can do: it finds a root on any disk that the kernel has a driver for, and goes on there.
-_MODULES = "base busybox udev-rules rootfs-block fs-lib"
+# What every one of them can do: it finds a root on any disk that the kernel has a driver for, goes on there, and says
+# what it waits for.
+_MODULES = "base busybox udev-rules rootfs-block fs-lib kiln-wait"
 
 # What dracut would otherwise ask the machine that it runs on.
 _ENV = {
