@@ -234,6 +234,11 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
             "say what is wrong in configurations of dracut, and what to write instead: FILES, or those of the board",
             interactive=True, pos_arg="places", task_dep=[graph.result("dracut").id, graph.result("linux").id],
         )  # fmt: skip
+        yield task(
+            "new-dracut-module", lambda *words: dracut.new_module(graph, *words),
+            "write the first files of a module of the board, with a hook for every stage of the initramfs: NAME",
+            interactive=True, pos_arg="words", task_dep=[graph.result("dracut").id],
+        )  # fmt: skip
     yield task(
         "kconfig:check", lambda *purposes: kconfig.check(graph, *purposes),
         "say what the kernel lacks for a purpose, and the line to write: container, docker, kubernetes, security",

@@ -1,8 +1,9 @@
-"""What is about dracut: its configurations."""
+"""What is about dracut: its configurations, and modules of one's own."""
 
 import os
 from pathlib import Path
 
+from kiln.dracut import skeleton
 from kiln.dracut.lint import Known, lint
 from kiln.dracut.profile import Profile
 from kiln.errors import KilnError
@@ -33,3 +34,11 @@ def lint_(graph: Graph, *places: str) -> None:
                 print(f"    {finding.instead}")
     if wrong:
         raise KilnError(f"{wrong} line{'s' * (wrong > 1)} will not do what {'they say' if wrong > 1 else 'it says'}")
+
+
+def new_module(graph: Graph, *words: str) -> None:
+    """Write the first files of a module of the board's own, with a hook for every stage."""
+    if len(words) != 1:
+        raise KilnError("say what it is called", hint="doit new-dracut-module NAME")
+    known = Known.of(graph.result("dracut").built().root, own=Profile(board=graph.board).modules)
+    print("\n".join(skeleton.create(words[0], graph.board, known.modules)))
