@@ -19,14 +19,14 @@ _CONSOLES = {
     "aarch64": ("ttyAMA0", ("CONFIG_SERIAL_AMBA_PL011", "CONFIG_SERIAL_AMBA_PL011_CONSOLE")),
     "riscv64": ("ttyS0", (*_8250, "CONFIG_SERIAL_OF_PLATFORM")),
 }
-_DISKS = {
+DISKS = {
     "vd": ("CONFIG_BLK_DEV", "CONFIG_VIRTIO_BLK"),
     "sd": ("CONFIG_BLK_DEV_SD",),
     "nvme": ("CONFIG_BLK_DEV_NVME",),
     "mmcblk": ("CONFIG_MMC_BLOCK",),
     "ram": ("CONFIG_BLK_DEV_RAM",),
 }
-_FILE_SYSTEMS = {
+FILE_SYSTEMS = {
     name: f"CONFIG_{name.upper()}_FS" for name in ("ext4", "squashfs", "erofs", "btrfs", "xfs", "f2fs", "iso9660")
 }
 _STATUSES = {
@@ -82,6 +82,8 @@ class Case:
                 found[row[1]] = row[2]
             elif row := re.match(r"\s*((?:vd|sd|nvme|mmcblk)\w+):((?: \w+)*)\s*$", line):
                 found |= {name: found.get(name, "") for name in (row[1], *row[2].split())}
+            elif row := re.search(r" \[((?:vd|sd)[a-z]+)\] \d+ \d+-byte logical blocks", line):
+                found.setdefault(row[1], "")
         return found
 
 
@@ -134,8 +136,8 @@ def no_root(case: Case) -> Account:
         return f"the kernel itself does not know {root.partition('=')[0]}=, which only an initramfs can look up", then
     disks, name = case.disks, root.removeprefix("/dev/")
     if not disks:
-        kind = next((kind for kind in _DISKS if name.startswith(kind)), "vd")
-        if lacking := setup.missing(*_DISKS[kind]):
+        kind = next((kind for kind in DISKS if name.startswith(kind)), "vd")
+        if lacking := setup.missing(*DISKS[kind]):
             return f"the kernel has no driver for {root}: {setup.state(lacking)}", setup.enable(lacking)
         means = f"the kernel has the driver for {root}, and found no disk at all"
         return means, "give the machine the disk, or the kernel the bus that it is on; slow disks need rootwait"
@@ -166,7 +168,7 @@ def _no_file_system(case: Case, root: str) -> Account:
             break
         tried += line.split()
     asked = case.words.get("rootfstype", "")
-    wanted = [_FILE_SYSTEMS[asked]] if asked in _FILE_SYSTEMS else list(_FILE_SYSTEMS.values())
+    wanted = [FILE_SYSTEMS[asked]] if asked in FILE_SYSTEMS else list(FILE_SYSTEMS.values())
     lacking = setup.missing(*wanted)
     means = f"{root} is there, and holds none of the file systems that this kernel knows ({', '.join(tried)})"
     if asked and lacking:

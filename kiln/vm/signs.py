@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from kiln.vm import causes
+from kiln.vm import causes, dracut
 from kiln.vm.causes import Account, Case
 
 # A ``failure`` is the end of a boot or of a program, a ``flaw`` is not as it should be, a ``note`` is harmless.
@@ -61,6 +61,27 @@ SIGNS: tuple[Sign, ...] = (
          means="{memory} of memory were not enough", then="raise memory in [qemu] of {setup.file}"),
     Sign(pattern=r"\bBUG: |Internal error: Oops|\bOops\b|Unable to handle kernel|general protection fault, "
          r"|kernel BUG at", ends=True, account=causes.oops),
+    # What an initramfs of dracut says.
+    Sign(pattern=r"Failure to communicate with kernel device-mapper driver", ends=True,
+         account=dracut.no_device_mapper),
+    Sign(pattern=r"No key available with this passphrase", ends=True, account=dracut.no_key),
+    Sign(pattern=r"dracut: FATAL: (.*?)\"?$", ends=True, account=dracut.gave_up_itself),
+    Sign(pattern=r"dracut Warning: Signal caught!", ends=True, account=dracut.init_ended),
+    Sign(pattern=r"fsck: error 2 .*while executing (\S+) for (\S+)", ends=True,
+         means="{2} was to be checked, and the initramfs has no {1}",
+         then="rd.skipfsck leaves the check out; fscks+=\" e2fsck {1} \" in a configuration of dracut brings it"),
+    Sign(pattern=r"dracut Warning: Failed to mount -t \S+ -o \S+ (\S+) /sysroot", ends=True,
+         account=dracut.unmountable),
+    Sign(pattern=r"Warning: \"?(/dev/[^\" ]+)\"? does not exist", ends=True, account=dracut.absent),
+    Sign(pattern=r"dracut Warning: Could not boot|dracut-initqueue: timeout", ends=True, account=dracut.gave_up),
+    Sign(pattern=r"^dracut: waiting for (.*): \d+ s, try \d+ of \d+", ends=True, account=dracut.still_waiting),
+    Sign(pattern=r"Warning: Can't mount root filesystem|Failed to mount /?sysroot", ends=True,
+         means="the root was found, and nothing could mount it", then="the lines before say why"),
+    Sign(pattern=r"^Cannot find init!", ends=True,
+         means="the root was mounted, and has no /sbin/init: it is another file system, or not a whole one",
+         then="correct root=, or name its first program with init="),
+    Sign(pattern=r"Dropping to debug shell|Entering emergency mode|Boot has failed\. To debug", ends=True,
+         account=dracut.shell),
     Sign(pattern=r"EXT4-fs \((\S+)\): (?:VFS: Can't find ext4|bad geometry|couldn't mount because of unsupported)",
          ends=True, means="what is on {1} is no ext4 file system that this kernel can mount",
          then="check root=, and that the image was written whole"),
@@ -107,6 +128,9 @@ SIGNS: tuple[Sign, ...] = (
     Sign(pattern=r"can't open (/dev/\w+): No such file",
          means="a line of /etc/inittab is for {1}, which this machine or its kernel has not",
          then="correct console in [options.init] of {setup.file}, or the fragment in etc/inittab.d"),
+    Sign(pattern=r"/hooks/(\S+)/\d+-(\S+): line \d+: (\S+): not found", level="flaw",
+         means="the hook {2} of the stage {1} calls {3}, which is not in the initramfs",
+         then="write inst_multiple {3} into module-setup.sh of its module; a recipe must bring it"),
     Sign(pattern=r"line \d+: (\S+): not found", level="flaw", account=causes.missing_program),
     Sign(pattern=r"modprobe: (?:FATAL: )?(?:module|can't change directory to) '?([^' ]+)", level="flaw",
          means="a module was asked for ({1}) that is not in the image",
@@ -151,6 +175,8 @@ SIGNS: tuple[Sign, ...] = (
     Sign(pattern=r"rcu.*detected stalls|soft lockup", level="flaw", means="the machine stood still for seconds",
          then="it is busy: emulation on a loaded machine does this; try again"),
     # What only looks bad.
+    Sign(pattern=r"dracut Warning: Break before (\S+)", level="note",
+         means="rd.break= asked for a shell before the stage {1}; `exit` goes on"),
     Sign(pattern=r"(\S+) \(\d+\) used greatest stack depth: (\d+) bytes left", level="note",
          means="harmless: the kernel tells how deep its stack once was"),
     Sign(pattern=r"uninitialized urandom read", level="note", account=causes.urandom),
