@@ -86,7 +86,7 @@ class Machine:
         boot = Boot(
             kernel=kernel_image(graph.kernel.built()),
             initrd=files / f"{profile}.cpio.zst",
-            drive=drive or files / "rootfs.ext4",
+            drives=(drive or files / "rootfs.ext4",),
             cmdline=f"{graph.board.cmdline} rd.retry=4 {append}",
         )
         argv = command(machine, boot, program=program, kvm=kvm_works(machine, program), interactive=True)

@@ -16,7 +16,7 @@ PROGRAMS = ("unshare-more", "masquerade")
 @container_check.build
 def build(step: Step, board: Board) -> None:
     for name in PROGRAMS:
-        flags = (*container_check.cflags, "-Wall", "-Wextra", "-Werror", *container_check.ldflags)
+        flags = (*container_check.cflags, "-Wall", "-Wextra", "-Werror", *container_check.ldflags(board))
         step.run(board.cc, *flags, step.input(f"files/{name}.c"), "-o", name)
 
 
