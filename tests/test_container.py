@@ -59,4 +59,4 @@ def test_the_check_says_no_where_something_is_missing(node: Node) -> None:
 
 def test_drivers_are_modules_that_are_loaded_when_they_are_needed(node: Node) -> None:
     loaded = {line.split()[0] for line in node.ask("cat /proc/modules").splitlines()}
-    assert {"veth", "bridge", "nf_tables", "nft_masq", "nf_nat"} <= loaded
+    assert {"veth", "bridge", "ip_tables", "iptable_nat", "xt_MASQUERADE", "nf_nat"} <= loaded
