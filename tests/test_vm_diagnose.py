@@ -100,8 +100,8 @@ def only(text: str, setup: Setup = SHED) -> Finding:
         (KERNEL.format("root=UUID=0123") + NO_DEVICE.format(PARTITIONS), "does not know UUID=", "PARTUUID="),
         (
             KERNEL.format("root=/dev/vda1 rootfstype=squashfs") + NO_FILE_SYSTEM,
-            "none of the file systems that this kernel knows (ext4): CONFIG_SQUASHFS_FS is not set",
-            "CONFIG_SQUASHFS_FS=y",
+            "none of the file systems that this kernel knows (ext4): CONFIG_SQUASHFS is not set",
+            "CONFIG_SQUASHFS=y",
         ),
         (KERNEL.format("root=/dev/vda1") + NO_FILE_SYSTEM, "CONFIG_EROFS_FS", "there are also vda)"),
         (

@@ -1,4 +1,4 @@
-"""What the words of dracut's initramfs in a log mean: excerpts of real boots."""
+"""What the words of dracut's initramfs in a log mean: most are excerpts of boots, some are from its source."""
 
 from dataclasses import replace
 

@@ -78,6 +78,11 @@ class Profile:
         """The programs and files that the configurations name one by one."""
         return [word for one in self._statements if one.key in _ITEMS for word in one.words]
 
+    @property
+    def checks(self) -> bool:
+        """Whether a configuration names programs that check file systems."""
+        return any(one.key == "fscks" for one in self._statements)
+
     def calls_for(self, names: Iterable[str]) -> bool:
         """Whether a configuration has one of these words where it names modules or programs."""
         return not self._called.isdisjoint(names)

@@ -53,6 +53,9 @@ printsize="yes"
 du() {{ find "$initdir" -type f -printf "$_d_mod %P\\n" >> /work/{_SEEN}; command du "$@"; }}
 """
 
+# Or fsck would come in, and look for others that are not there.
+_NO_CHECKS = 'nofscks="yes"\n'
+
 # dracut wants all programs in one folder, and all libraries.
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib"}
 
@@ -100,7 +103,7 @@ class Dracut(Artifact):
             digests |= {node.digest: "board" for node in tree_nodes(path, name) if node.kind == "file"}
         known = Known.of(sysroot)
         self._check(known)
-        (config / "dracut.conf").write_text(_CONF)
+        (config / "dracut.conf").write_text(_CONF if self._profile.checks else _CONF + _NO_CHECKS)
         for name, text in self._profile.texts().items():
             (config / name).write_text(text)
         mounts = [

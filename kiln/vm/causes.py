@@ -26,9 +26,8 @@ DISKS = {
     "mmcblk": ("CONFIG_MMC_BLOCK",),
     "ram": ("CONFIG_BLK_DEV_RAM",),
 }
-FILE_SYSTEMS = {
-    name: f"CONFIG_{name.upper()}_FS" for name in ("ext4", "squashfs", "erofs", "btrfs", "xfs", "f2fs", "iso9660")
-}
+FILE_SYSTEMS = {name: f"CONFIG_{name.upper()}_FS" for name in ("ext4", "erofs", "btrfs", "xfs", "f2fs", "iso9660")}
+FILE_SYSTEMS["squashfs"] = "CONFIG_SQUASHFS"
 _STATUSES = {
     0: "it ended as if its work were done, which the first program must never do",
     126: "a shell says 126 of a program that it found but could not run",

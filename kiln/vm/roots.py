@@ -152,6 +152,13 @@ def _overlay(request: Request) -> Boot:
     return _boot(request, request.file("ext4"), words=("ro", "rd.overlay"))
 
 
+def _emergency(request: Request) -> Boot:
+    cmdline = request.cmdline("root=LABEL=rootfs", "rd.break=pre-mount")
+    initrd, drive = request.file("initramfs:emergency"), request.file("ext4")
+    answers = {"pre-mount:/# ": "exit"}
+    return Boot(kernel=request.kernel, initrd=initrd, drives=(drive,), cmdline=cmdline, answers=answers)
+
+
 def _boot(request: Request, *disks: Path, words: tuple[str, ...], answers: Mapping[str, str] = {}) -> Boot:
     cmdline = request.cmdline("root=LABEL=rootfs", *words)
     initrd = request.file("initramfs")
@@ -226,6 +233,11 @@ ROOTS = {
         media=("initramfs", "ext4"),
         boot=_nbd,
         dracut=("nbd", "overlayfs"),
+    ),
+    "emergency": Road(
+        doc="the initramfs that repairs, whose shell is left at once",
+        media=("initramfs:emergency", "ext4"),
+        boot=_emergency,
     ),
     "overlay": Road(
         doc="a root that is only read, under a layer in memory",
