@@ -192,7 +192,8 @@ def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if not program:
         pytest.skip("needs shellcheck")
-    subprocess.run([program, *FILES.iterdir(), ROOT / "packages/check/files/check"], check=True)
+    scripts = [ROOT / "packages" / name / "files" / name for name in ("check", "root-server")]
+    subprocess.run([program, *FILES.iterdir(), *scripts], check=True)
 
 
 @pytest.fixture(scope="module", params=["cpio", "squashfs"])
