@@ -138,6 +138,8 @@ class Graph:
         profile = Profile(board=self.board)
         if road.dracut and not (self.board.initramfs == "dracut" and all(profile.calls_for([m]) for m in road.dracut)):
             return False
+        if not set(road.packages) <= set(self.board.packages):
+            return False
         return set(road.media) <= self.media.keys() and (self.board.loader == "syslinux" or not road.pc)
 
     @cached_property

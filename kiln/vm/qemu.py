@@ -66,6 +66,7 @@ class Boot:
     ``bootfile``, by TFTP from the folder ``tftp`` or by HTTP from http://10.0.2.100, which is the port ``web`` of this
     machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks on the serial line. Where the
     console asks one of ``answers``, that is what to say. ``host`` lets even a test reach this machine, as 10.0.2.2.
+    ``cable`` joins a second network card to that of another machine, of which the one that ``serves`` starts first.
     """
 
     kernel: Path | None = None
@@ -80,6 +81,8 @@ class Boot:
     web: int | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
     host: bool = False
+    cable: Path | None = None
+    serves: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,10 @@ def command(
         words += ["-serial", "mon:stdio"]
     else:
         words += ["-no-reboot", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
+    if boot.cable:
+        side, mac = ("on", "01") if boot.serves else ("off", "02")
+        words += ["-netdev", f"stream,id=cable,server={side},addr.type=unix,addr.path={_option(boot.cable)}"]
+        words += ["-device", f"virtio-net-{kind},netdev=cable,mac=52:54:00:10:09:{mac}{rom}"]
     if boot.kernel:
         cmdline = f"{boot.cmdline} kiln.check={check}" if check else boot.cmdline
         words += ["-kernel", os.fspath(boot.kernel), "-append", cmdline.lstrip()]

@@ -59,7 +59,7 @@ class Road:
     """``media`` must have been made; ``firmware`` says that files come from the machine's tools tree.
 
     ``pc`` is for what only a PC has, such as the iPXE of QEMU's network card. ``dracut`` names the modules of dracut
-    that the board's configurations must ask for.
+    that the board's configurations must ask for, ``packages`` what its image must have.
     """
 
     doc: str
@@ -68,3 +68,4 @@ class Road:
     firmware: bool = False
     pc: bool = False
     dracut: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()

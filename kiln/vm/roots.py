@@ -25,6 +25,9 @@ _ROOM, _SMALL = 24 << 20, 4 << 20
 # What a builder may take under emulation on a busy machine, and how long it may say nothing, in seconds.
 _TIMEOUT, _SILENCE = 300.0, 120.0
 _MADE = "kiln: made"
+# The second machine's name for what it serves, and the address of the first on the network between them.
+_TARGET = "iqn.2026-01.kiln:root"
+_ADDRESS = "ip=10.9.0.2:::255.255.255.0::eth1:none"
 
 # What a builder runs. The root to be copied is /dev/vda, what is made are /dev/vdb and so on. Stretching a passphrase
 # would take emulation a minute, and ours are random.
@@ -140,6 +143,47 @@ def _nbd(request: Request) -> Boot:
     return Boot(kernel=request.kernel, initrd=request.file("initramfs"), cmdline=cmdline, host=True)
 
 
+def _nfs(request: Request) -> Boot:
+    words = ("root=/dev/nfs", "nfsroot=10.9.0.1:/,vers=4.2,rsize=1048576,wsize=1048576")
+    cable = _server(request, "nfs")
+    return Boot(kernel=request.kernel, cmdline=request.cmdline(*words, _ADDRESS), cable=cable)
+
+
+def _iscsi(request: Request) -> Boot:
+    words = ("root=LABEL=rootfs", f"netroot=iscsi:10.9.0.1::::{_TARGET}", "rd.iscsi.initiator=iqn.2026-01.kiln:client")
+    cable = _server(request, "iscsi")
+    cmdline = request.cmdline(*words, _ADDRESS, "rw")
+    return Boot(kernel=request.kernel, initrd=request.file("initramfs"), cmdline=cmdline, cable=cable)
+
+
+def _server(request: Request, how: str) -> Path:
+    """The network of a second machine, which runs the same board in memory, and serves its root to others."""
+    cable, log = request.scratch / "cable", request.graph.image.output / "boot" / f"{request.road}-server.log"
+    boot = Boot(
+        kernel=request.kernel,
+        initrd=request.file("cpio"),
+        drives=(request.file("ext4"),),
+        cmdline=f"{request.graph.board.cmdline} quiet ip=10.9.0.1:::255.255.255.0::eth1:none kiln.serve={how}",
+        cable=cable,
+        serves=True,
+    )
+    program, kvm = find_qemu(request.graph)
+    argv = command(request.graph.board.machine, boot, program=program, kvm=kvm, interactive=False)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        server = process.start(argv, stdout=file, stderr=file)
+    request.stack.callback(server.wait)
+    request.stack.callback(server.kill)
+    deadline = time.monotonic() + _TIMEOUT
+    while f"root-server: {how} is ready" not in (said := log.read_text(errors="replace")):
+        if server.poll() is not None or time.monotonic() > deadline:
+            last = said.strip().splitlines()[-1:] or ["nothing"]
+            hint = f"log      {os.path.relpath(log, request.graph.settings.root)}"
+            raise KilnError(f"the machine that serves the root said last: {last[0]}", where=request.road, hint=hint)
+        time.sleep(0.1)
+    return cable
+
+
 def _answers(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
@@ -238,6 +282,19 @@ ROOTS = {
         doc="the initramfs that repairs, whose shell is left at once",
         media=("initramfs:emergency", "ext4"),
         boot=_emergency,
+    ),
+    "nfs": Road(
+        doc="a root on another machine, by NFS",
+        media=("cpio", "ext4"),
+        boot=_nfs,
+        packages=("root-server",),
+    ),
+    "iscsi": Road(
+        doc="a disk of another machine, by iSCSI",
+        media=("cpio", "ext4", "initramfs"),
+        boot=_iscsi,
+        dracut=("iscsi",),
+        packages=("root-server",),
     ),
     "overlay": Road(
         doc="a root that is only read, under a layer in memory",
