@@ -47,7 +47,7 @@ def test_a_prompt_without_its_end_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().endswith("] login: \n")
 
 
-def test_what_it_asks_is_answered_once_each_time(tmp_path: Path) -> None:
+def test_what_it_asks_is_answered_each_time(tmp_path: Path) -> None:
     ask = r"printf 'Password (disk): '; read -r word; echo; echo got $word; "
     script = "echo Password, as a line; " + ask + ask
     transcript = shell(script, tmp_path / "log", answers={"Password": "pottery"})

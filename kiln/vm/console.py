@@ -16,6 +16,10 @@ from kiln import process
 # Terminal escapes (cursor, colour, title …), and the control characters that are no part of a text.
 _NOISE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f\x7f]")
 
+# Who asks for a secret throws away what was typed before it has turned off the echo. So an answer waits for a moment,
+# and comes again where nothing followed, in seconds.
+_PAUSE, _AGAIN = 0.5, 10.0
+
 Ending = Literal["exit", "timeout", "silent"]
 
 
@@ -62,22 +66,29 @@ def _read(
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         heard = time.monotonic()
+        told, answered = (-1, ""), 0.0
         while True:
             now = time.monotonic()
             if now >= deadline:
                 return "timeout"
             if now >= heard + silence:
                 return "silent"
-            if selector.select(min(deadline, heard + silence) - now):
+            wait = min(deadline, heard + silence) - now
+            if question := lines.asked(answers):
+                due = answered + _AGAIN if told == (len(lines.done), question) else heard + _PAUSE
+                if now >= due:
+                    with suppress(BrokenPipeError):  # it did not wait for the answer
+                        child.stdin.write(f"{answers[question]}\n".encode())
+                        child.stdin.flush()
+                    told, answered = (len(lines.done), question), now
+                    due = now + _AGAIN
+                wait = min(wait, due - now)
+            if selector.select(wait):
                 data = os.read(child.stdout.fileno(), 65536)
                 if not data:
                     break
                 heard = time.monotonic()
                 lines.feed(data, heard)
-                for question in lines.asked(answers):
-                    with suppress(BrokenPipeError):  # it did not wait for the answer
-                        child.stdin.write(f"{answers[question]}\n".encode())
-                        child.stdin.flush()
     try:
         child.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -93,7 +104,6 @@ class _Lines:
         self._file = file
         self._start = start
         self._partial = bytearray()
-        self._told: set[str] = set()
         self._since = start
 
     def feed(self, data: bytes, now: float) -> None:
@@ -104,12 +114,10 @@ class _Lines:
         if rest:
             self._take(rest, now)
 
-    def asked(self, questions: Iterable[str]) -> list[str]:
-        """Those of ``questions`` that the line which has not ended yet holds, each told once a line."""
+    def asked(self, questions: Iterable[str]) -> str | None:
+        """The one of ``questions`` that the line which has not ended yet holds."""
         text = self._partial.decode(errors="replace")
-        found = [question for question in questions if question in text and question not in self._told]
-        self._told.update(found)
-        return found
+        return next((question for question in questions if question in text), None)
 
     def flush(self) -> None:
         if self._partial:
@@ -124,6 +132,5 @@ class _Lines:
         stamp = self._since - self._start
         text = _NOISE.sub("", self._partial.decode(errors="replace"))
         self._partial.clear()
-        self._told.clear()
         self.done.append((stamp, text))
         self._file.write(f"[{stamp:9.3f}] {text}\n")
