@@ -11,7 +11,7 @@ from tests.test_boot import ROOT, doit
 
 BOARD = "qemu-x86_64-dracut"
 # What the check finds at / where that is no ext4.
-OTHERS = {"overlay": "overlay", "nbd": "overlay", "nfs": "nfs4?", "iso": "overlay", "iso-disk": "overlay"}
+OTHERS = dict.fromkeys(("overlay", "nbd", "iso", "iso-disk"), "overlay") | dict.fromkeys(("nfs", "nfsroot"), "nfs4?")
 FOUND = ("label", "uuid", "uki", "iso", "iso-disk")
 
 pytestmark = pytest.mark.boot

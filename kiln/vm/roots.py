@@ -144,6 +144,12 @@ def _nbd(request: Request) -> Boot:
 
 
 def _nfs(request: Request) -> Boot:
+    cable, initrd = _server(request, "nfs"), request.file("initramfs")
+    cmdline = request.cmdline("root=nfs4:10.9.0.1:/:vers=4.2", _ADDRESS, "rw")
+    return Boot(kernel=request.kernel, initrd=initrd, cmdline=cmdline, cable=cable)
+
+
+def _nfsroot(request: Request) -> Boot:
     words = ("root=/dev/nfs", "nfsroot=10.9.0.1:/,vers=4.2,rsize=1048576,wsize=1048576")
     cable = _server(request, "nfs")
     return Boot(kernel=request.kernel, cmdline=request.cmdline(*words, _ADDRESS), cable=cable)
@@ -285,8 +291,15 @@ ROOTS = {
     ),
     "nfs": Road(
         doc="a root on another machine, by NFS",
-        media=("cpio", "ext4"),
+        media=("cpio", "ext4", "initramfs"),
         boot=_nfs,
+        dracut=("nfs",),
+        packages=("root-server",),
+    ),
+    "nfsroot": Road(
+        doc="a root on another machine, which the kernel finds by itself",
+        media=("cpio", "ext4"),
+        boot=_nfsroot,
         packages=("root-server",),
     ),
     "iscsi": Road(
