@@ -1,7 +1,6 @@
 """The tools trees: Debian packages, pinned in a lock and unpacked without root, that stand in for the host."""
 
 import json
-import lzma
 import os
 import re
 import shutil
@@ -13,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from kiln import process, sandbox
 from kiln.errors import KilnError
 from kiln.settings import Settings
 from kiln.source import debian
 from kiln.source.download import download
-from kiln.source.unpack import write
+from kiln.source.unpack import data_member, write
 from kiln.store import Store, Work
 from kiln.target import Target
 
@@ -182,7 +181,7 @@ def _fetch(pin: Pin, settings: Settings) -> Path:
 
 def _unpack(deb: Path, root: Path, exclude: list[str]) -> None:
     """Unpack a Debian package below ``root``: no maintainer script runs, no owner or special bit is kept."""
-    with deb.open("rb") as file, tarfile.open(fileobj=_data_member(file, deb), mode="r|") as archive:
+    with deb.open("rb") as file, tarfile.open(fileobj=data_member(file), mode="r|") as archive:
         for member in archive:
             path = _merged(member.name)
             if not path or path.startswith(tuple(exclude)):
@@ -203,18 +202,6 @@ def _merged(name: str) -> str:
         raise KilnError(f"a package holds the path {name}, which leads outside")
     first = path.partition("/")[0]
     return "" if path == "." or path in _MERGED else f"usr/{path}" if first in _MERGED else path
-
-
-def _data_member(file: BinaryIO, deb: Path) -> BinaryIO:
-    """The stream of the ``data.tar`` inside a package, which is an ``ar`` archive."""
-    if file.read(8) != b"!<arch>\n":
-        raise KilnError("is not a Debian package", where=os.fspath(deb))
-    while header := file.read(60):
-        name, size = header[:16].decode().strip().rstrip("/"), int(header[48:58])
-        if name == "data.tar.xz":
-            return lzma.LZMAFile(file)  # type: ignore[return-value]
-        file.seek(size + size % 2, os.SEEK_CUR)
-    raise KilnError("holds no data.tar.xz", where=os.fspath(deb))
 
 
 def _resolve(declared: Mapping[str, Any], archive: str) -> list[Pin]:

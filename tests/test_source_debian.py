@@ -86,3 +86,4 @@ def test_no_archive_is_an_error_with_a_hint(apt: Path) -> None:
 def test_where_an_archive_keeps_a_file(file: str, place: str) -> None:
     assert pool_path(file) == place
     assert pool_path(file, security=True) == place.replace("pool/", "pool/updates/")
+    assert pool_path(file, component="non-free-firmware") == place.replace("main/", "non-free-firmware/")

@@ -70,6 +70,16 @@ def test_where_upstream_fails_the_debian_archive_has_it(
     assert os.listdir(settings.downloads) == [KEPT]
 
 
+def test_a_component_of_the_debian_archive_has_its_own_pool(
+    server: Server, settings: Settings, content: str, into: Path
+) -> None:
+    server.add(f"/debian/pool/non-free-firmware/d/demo/{NAME}", BALL)
+    with pytest.raises(KilnError, match="404"):
+        fetch(Debian(NAME, sha256=SHA), into=into, settings=settings)
+    fetch(Debian(NAME, sha256=SHA, component="non-free-firmware"), into=into, settings=settings)
+    assert of_tree(into).hash == content
+
+
 def test_a_security_archive_has_its_own_pool(server: Server, settings: Settings, content: str, into: Path) -> None:
     settings = replace(settings, archive=f"{server.url}/debian {server.url}/debian-security")
     server.add(f"/debian-security/pool/updates/main/d/demo/{NAME}", BALL)

@@ -30,6 +30,7 @@ def git(**changes: object) -> Git:
         (lambda: Archive("https://example.org/x.tar", sha256="abc"), ["sha256 is 'abc'", "64 hexadecimal digits"]),
         (lambda: Archive("x.tar", sha256=SHA), ["url is 'x.tar'", "a URL"]),
         (lambda: Debian("pool/x_1.orig.tar.gz", sha256=SHA), ["file is 'pool/x_1.orig.tar.gz'", "a file name"]),
+        (lambda: Debian("x1_1_all.deb", sha256=SHA, component="nonfree"), ["component is 'nonfree'", "non-free-firmw"]),
         (lambda: Debian("x1_1.orig.tar.gz", sha256=SHA, content=ONE), ["content is", "'sha256:' and 64"]),
     ],
 )

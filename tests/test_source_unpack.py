@@ -12,6 +12,7 @@ from kiln.digest import of_tree
 from kiln.errors import KilnError
 from kiln.source.unpack import normalise, unpack
 from tests.servers import member, tarball
+from tests.test_tools import deb
 
 SYMLINK, HARD_LINK, FOLDER = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 
@@ -34,6 +35,20 @@ def test_each_compression_is_read(tmp_path: Path, pack: Callable[[bytes], bytes]
     root = unpacked(tmp_path, pack(tarball(member("top/a", "text"), member("top/b/c", "more"))))
     assert tree(root) == ["a", "b", "b/c"]
     assert (root / "b/c").read_text() == "more"
+
+
+def test_of_a_debian_package_it_is_what_that_installs(tmp_path: Path) -> None:
+    hard_link = ("./usr/c", {"type": HARD_LINK, "linkname": "./lib/b"}, b"")
+    root = unpacked(tmp_path, deb(("./etc/a", {}, b"a"), ("./lib/b", {"mode": 0o755}, b"b"), hard_link))
+    assert tree(root) == ["etc", "etc/a", "lib", "lib/b", "usr", "usr/c"]
+    assert (root / "usr/c").read_text() == "b"
+
+
+@pytest.mark.parametrize(("keep", "why"), [(0.03, "holds no data.tar.xz"), (0.9, "damaged")])
+def test_a_truncated_debian_package_is_an_error(tmp_path: Path, keep: float, why: str) -> None:
+    data = deb(("./a", {}, os.urandom(2000)))
+    with pytest.raises(KilnError, match=rf"x\.tar: .*{why}"):
+        unpacked(tmp_path, data[: int(len(data) * keep)])
 
 
 def test_the_one_leading_folder_is_stripped_even_if_what_it_holds_has_its_name(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def _text(name: str, version: str, pin: Source, style: _Style, license: str, lic
     variable = re.sub(r"\W", "_", name)
     if keyword.iskeyword(variable) or not variable.isidentifier():
         variable = f"package_{variable}"
-    given = {name: value for name, value in vars(pin).items() if value and name not in ("url", "file")}
+    given = {name: value for name, value in vars(pin).items() if value and name not in ("url", "file", "component")}
     first = pin.file if isinstance(pin, Debian) else pin.url
     source = _call(type(pin).__name__, first, given)
     names = ", ".join(sorted({style.name, type(pin).__name__, *style.imports}))

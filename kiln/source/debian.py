@@ -32,12 +32,12 @@ def archives(setting: str | None, *, apt: Path = Path("/etc/apt")) -> tuple[str,
     return tuple(dict.fromkeys(url.rstrip("/") for url in found))
 
 
-def pool_path(file: str, *, security: bool = False) -> str:
-    """Where an archive keeps a source file: ``pool/main/m/musl/musl_1.2.5.orig.tar.gz``."""
+def pool_path(file: str, *, component: str = "main", security: bool = False) -> str:
+    """Where an archive keeps a file of a source: ``pool/main/m/musl/musl_1.2.5.orig.tar.gz``."""
     name = file.partition("_")[0]
     letters = name[:4] if name.startswith("lib") else name[:1]
-    pool = "pool/updates/main" if security else "pool/main"
-    return f"{pool}/{letters}/{name}/{file}"
+    pool = "pool/updates" if security else "pool"
+    return f"{pool}/{component}/{letters}/{name}/{file}"
 
 
 def _known(apt: Path) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,8 @@ def _upstream(origin: Source, settings: Settings) -> Iterator[tuple[str, str]]:
         yield _name(origin), origin.url
     else:
         for base in debian.archives(settings.archive):
-            url = f"{base}/{debian.pool_path(origin.file, security='security' in base)}"
+            path = debian.pool_path(origin.file, component=origin.component, security="security" in base)
+            url = f"{base}/{path}"
             yield f"Debian archive {url}", url
 
 

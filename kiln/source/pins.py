@@ -15,7 +15,8 @@ from kiln.errors import KilnError
 # What each field looks like, and that in words.
 _RULES = {
     "url": (r"([a-z][a-z0-9+.-]*:|/)\S+", "a URL"),
-    "file": (r"[a-z0-9][a-z0-9+.-]+_[A-Za-z0-9.+~-]+", "a file name such as 'zlib_1.3.1.orig.tar.gz'"),
+    "file": (r"[a-z0-9][a-z0-9+.-]+_[A-Za-z0-9.+~_-]+", "a file name such as 'zlib_1.3.1.orig.tar.gz'"),
+    "component": (r"main|contrib|non-free|non-free-firmware", "main, contrib, non-free or non-free-firmware"),
     "tag": (r"[^\s~^:?*\[\\-][^\s~^:?*\[\\]*", "the name of a tag"),
     "commit": (r"[0-9a-f]{40}", "40 hexadecimal digits in lower case"),
     "sha256": (r"[0-9a-f]{64}", "64 hexadecimal digits in lower case"),
@@ -71,12 +72,13 @@ class Archive(_Pin):
 
 @dataclass(frozen=True)
 class Debian(_Pin):
-    """A file of the Debian source archive, by its name."""
+    """A file of the Debian archive, by its name: of a source, or a package that has the source's name."""
 
     file: str
     _: KW_ONLY
     sha256: str
     content: str | None = None
+    component: str = "main"
 
 
 Source: TypeAlias = Git | Archive | Debian

@@ -7,12 +7,16 @@ import tarfile
 import tempfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from kiln.errors import KilnError
 from kiln.trees import remove
 
 # What version control keeps beside the sources: a git tag has it, a release tarball often does not.
 _METADATA = {".git", ".gitattributes", ".gitignore", ".gitmodules"}
+
+# How a Debian package begins.
+_AR = b"!<arch>\n"
 
 
 class _Member(tarfile.TarInfo):
@@ -31,13 +35,13 @@ class _Member(tarfile.TarInfo):
 def unpack(archive: Path, into: Path) -> None:
     """Unpack a tar archive (gz, bz2, xz, or zst where this Python reads it), without the one folder that holds it all.
 
-    Files get mode 644 or 755. Raises KilnError for a damaged archive and for members that are not files, folders or
-    links inside ``into``.
+    Of a Debian package, it is what that installs. Files get mode 644 or 755. Raises KilnError for a damaged archive and
+    for members that are not files, folders or links inside ``into``.
     """
     name = ""
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=into) as holder, tarfile.open(archive, tarinfo=_Member) as tar:
+        with tempfile.TemporaryDirectory(dir=into) as holder, archive.open("rb") as file, _opened(file) as tar:
             links: dict[str, str] = {}
             for member in tar:
                 name = member.name
@@ -68,6 +72,18 @@ def unpack(archive: Path, into: Path) -> None:
         raise
 
 
+def data_member(file: BinaryIO) -> BinaryIO:
+    """The stream of the ``data.tar`` inside a Debian package, which is an ``ar`` archive."""
+    if file.read(len(_AR)) != _AR:
+        raise KilnError("is not a Debian package", where=file.name)
+    while header := file.read(60):
+        name, size = header[:16].decode().strip().rstrip("/"), int(header[48:58])
+        if name == "data.tar.xz":
+            return lzma.LZMAFile(file)  # type: ignore[return-value]
+        file.seek(size + size % 2, os.SEEK_CUR)
+    raise KilnError("holds no data.tar.xz", where=file.name)
+
+
 def normalise(root: Path) -> None:
     """Remove version-control metadata and empty folders, so that a git tag and its tarball give the same tree."""
     for folder, folders, files in os.walk(root, topdown=False):
@@ -84,6 +100,14 @@ def write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> None:
     file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755 if member.mode & 0o100 else 0o644)
     with os.fdopen(file, "wb", buffering=0) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _opened(file: BinaryIO) -> tarfile.TarFile:
+    package = file.read(len(_AR)) == _AR
+    file.seek(0)
+    if package:
+        return tarfile.open(fileobj=data_member(file), mode="r|", tarinfo=_Member)
+    return tarfile.open(fileobj=file, tarinfo=_Member)
 
 
 def _inside(name: str) -> str:
