@@ -86,6 +86,7 @@ class Board:
     interfaces: tuple[Interface, ...] = ()
     initramfs: str = "simple"
     initramfs_must: tuple[str, ...] = ()
+    early: tuple[str, ...] = ()
     dracut: tuple[str, ...] = ()
     loader: str = "syslinux"
     images: tuple[str, ...] = (*_IMAGES, "disk")
@@ -191,7 +192,7 @@ class _Reader:
             "summary": str, "arch": str, "packages": list, "hostname": str, "cmdline": str, "root_size": str,
             "versions": dict, "kconfig": dict, "options": dict, "users": dict, "groups": dict, "owners": dict,
             "private_keys": list, "interfaces": dict, "qemu": dict, "images": list, "budget": dict, "kernel": dict,
-            "dracut": list, "initramfs_must": list,
+            "dracut": list, "initramfs_must": list, "early": list,
         } | dict.fromkeys(_CHOICES, str)  # fmt: skip
         self._check((), table, known, required=("summary", "arch", "packages"))
         for key, kind in {
@@ -231,6 +232,7 @@ class _Reader:
             interfaces=self._interfaces(table.get("interfaces", {})),
             initramfs=table.get("initramfs", _CHOICES["initramfs"][0]),
             initramfs_must=tuple(table.get("initramfs_must", ())),
+            early=tuple(table.get("early", ())),
             dracut=tuple(table.get("dracut", ())),
             loader=loader,
             images=tuple(table.get("images", _IMAGES if loader == "none" else (*_IMAGES, "disk"))),
@@ -246,11 +248,14 @@ class _Reader:
         if (board.network == "static") != bool(board.interfaces):
             hint = 'such as [interfaces.eth0] with address = "10.0.2.15/24"'
             raise self._error(("network",), 'network = "static" and [interfaces] go together', hint)
+        if board.early and board.initramfs == "none":
+            raise self._error(("early",), "there is no initramfs that it could lie in front of", 'initramfs = "simple"')
         self._packages(board, recipes)
         return replace(board, options=self._options(board, recipes))
 
     def _packages(self, board: Board, recipes: Mapping[str, Recipe]) -> None:
         places: list[tuple[tuple[str, ...], str]] = [(("packages",), name) for name in board.packages]
+        places += [(("early",), name) for name in board.early]
         for key in ("versions", "kconfig", "options"):
             places += [((key, name), name) for name in getattr(board, key)]
         for place, name in places:

@@ -14,7 +14,7 @@ from kiln.image.boot import Disk, Embedded, Grub, IpxeIso, Iso, Qcow2, Uefi, Uki
 from kiln.image.dracut import Dracut
 from kiln.image.image import Image
 from kiln.image.licenses import Licenses
-from kiln.image.media import Artifact, Cpio, Erofs, Ext4, Initramfs, Oci, OfManifest, Shown, Squashfs, Tar
+from kiln.image.media import Artifact, Cpio, Erofs, Ext4, Initramfs, Oci, OfManifest, OfPackages, Shown, Squashfs, Tar
 from kiln.image.targets import Rootfs
 from kiln.jobs import Jobserver
 from kiln.kernel import PrebuiltKernel
@@ -172,7 +172,7 @@ class Graph:
             emergency = profiles["emergency"]
             made += [initramfs, *profiles.values()]
         elif self.board.initramfs == "simple" and self.recipes.keys() >= set(_INITRAMFS):
-            initramfs = Initramfs(list(map(self.result, self._running(_INITRAMFS))), rootfs, tools, output)
+            initramfs = Initramfs(list(map(self.result, self._running(_INITRAMFS))), self._early, rootfs, tools, output)
             made.append(initramfs)
         if self.board.loader == "syslinux":
             if self.board.disk_root not in roots:
@@ -202,8 +202,8 @@ class Graph:
         shipped = with_libs(self.rootfs.stages + ([self.kernel] if isinstance(self.kernel, Stage) else []))
         media = [self.media[name] for name in self.board.images]
         for target in closure(*media):
-            if isinstance(target, Initramfs | Dracut):
-                shipped = with_libs([*shipped, *target.stages])
+            if isinstance(target, OfPackages):
+                shipped = with_libs([*shipped, *target.stages, *target.early])
         licenses = Licenses(self.board, shipped, self.recipes, self.store)
         others = [medium for medium in self.media.values() if medium not in media]
         return Image(self.rootfs, self.kernel, licenses, media, others, self.settings.output)
@@ -272,7 +272,13 @@ class Graph:
         # What only compilers need would change it for nothing.
         stages = [stage for stage in with_libs(map(self.result, packages)) if stage.package not in _FOR_COMPILERS]
         stages.append(self.result("busybox"))
-        return Dracut(profile, stages, self.result(_DRACUT_TOOL), self.rootfs, self.tools, self.settings.output)
+        maker = self.result(_DRACUT_TOOL)
+        return Dracut(profile, stages, self._early, maker, self.rootfs, self.tools, self.settings.output)
+
+    @property
+    def _early(self) -> list[Stage]:
+        """The packages that come first in every initramfs of the board."""
+        return [self.result(name) for name in self.board.early]
 
     def _embedded(self, cpio: Cpio) -> Embedded:
         """The kernel with ``cpio`` inside."""

@@ -211,6 +211,16 @@ def test_a_name_cannot_lead_out_of_the_folder(project: Project) -> None:
         ('["virtio-gpu"]', '[]\nforward = ["0:22"]', "configs/test.toml:31, qemu: '0:22' is no pair of ports"),
         ("[owners]", "[[owners]]", "configs/test.toml:28, owners: expected a table"),
         ("hostname =", 'sshd = "opensh"\nhostname =', "configs/test.toml:4, sshd: 'opensh' is not a choice\n.*openssh"),
+        (
+            "hostname =",
+            'early = ["tini"]\nhostname =',
+            "configs/test.toml:4, early: there is no package 'tini'\n.*tiny",
+        ),
+        (
+            "hostname =",
+            'initramfs = "none"\nearly = ["tiny"]\nhostname =',
+            "configs/test.toml:5, early: there is no initramfs that it could lie in front of",
+        ),
         ("hostname =", 'loader = "grub"\nhostname =', "configs/test.toml:4, loader: 'grub' is not a choice"),
         ("hostname =", 'network = "wifi"\nhostname =', "configs/test.toml:4, network: 'wifi' is not a choice"),
         ("hostname =", 'network = "static"\nhostname =', "configs/test.toml:4, network: .* go together"),

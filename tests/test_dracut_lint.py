@@ -60,7 +60,7 @@ def findings(text: str) -> list[Finding]:
         ("modprobe overlay", "run it as a command", ""),
         ("install_items+=\" $(ls /etc) \"", "a shell would run or look up", ""),
         ('install_items+=" `ls` "', "a shell would run or look up", ""),
-        ('early_microcode="yes"', "no microcode", ""),
+        ('early_microcode="yes"', "the board says it: early", ""),
     ],
 )  # fmt: skip
 def test_each_wrong_line_is_explained(line: str, told: str, instead: str) -> None:

@@ -50,7 +50,7 @@ _OFF = ("no", "")
 # Keys that do nothing here, and who does it.
 _ELSEWHERE = {
     "compress": 'the board says it: compress = "{value}" in configs/',
-    "early_microcode": "the initramfs of a board has no microcode, and a virtual machine needs none",
+    "early_microcode": 'the board says it: early = ["amd-microcode", "intel-microcode"] in configs/',
     "tmpdir": "dracut has a folder of its own in the sandbox",
     "kernel_cmdline": "the board says it: cmdline in configs/",
 }

@@ -12,8 +12,8 @@ from kiln.dracut.lint import MODULES, Known, lint
 from kiln.dracut.profile import Profile
 from kiln.errors import KilnError
 from kiln.image import cpio, origins
-from kiln.image.manifest import Manifest, Node, tree_nodes
-from kiln.image.media import Artifact, compress
+from kiln.image.manifest import Layer, Manifest, Node, tree_nodes
+from kiln.image.media import OfPackages
 from kiln.image.targets import Rootfs, console, is_shipped
 from kiln.initramfs.links import Links
 from kiln.initramfs.verify import verify
@@ -64,19 +64,24 @@ _MISTAKE = re.compile(r"(?:^dracut(?:-install)?(?:\[[EF]\]|: ERROR): |^/config/)
 _SHOWN_LINES = 8
 
 
-class Dracut(Artifact):
+class Dracut(OfPackages):
     """What dracut makes of a sysroot of ``stages``, which is never shipped. Where two bring a path, the first wins.
 
     ``maker`` brings dracut's own program for the build machine.
     """
 
     def __init__(
-        self, profile: Profile, stages: Sequence[Stage], maker: Stage, rootfs: Rootfs, tools: Tools, output: Path
+        self,
+        profile: Profile,
+        stages: Sequence[Stage],
+        early: Sequence[Stage],
+        maker: Stage,
+        rootfs: Rootfs,
+        tools: Tools,
+        output: Path,
     ) -> None:
-        parts = {stage.package: stage for stage in (*stages, maker)}
-        super().__init__(profile.id, profile.doc, rootfs, tools, output, **parts)
+        super().__init__(profile.id, profile.doc, stages, early, rootfs, tools, output, **{maker.package: maker})
         self.deps = (*self.deps, tools["build"])
-        self.stages = stages
         self._profile = profile
         self._maker = maker
         self._plain = profile.id.replace(":", "-")
@@ -86,7 +91,6 @@ class Dracut(Artifact):
         return super().inputs() | {
             "order": [stage.package for stage in self.stages],
             "build": self.tools["build"].key(),
-            "compress": self.board.compress,
             "told": self._profile.told(),
             "must": list(self._profile.must),
         }
@@ -120,15 +124,17 @@ class Dracut(Artifact):
         found = [node for node in tree_nodes(made, "dracut") if is_shipped(node)]
         named = [replace(node, package=nodes.get(node.path, node).package) for node in found]
         plain = work.folder("plain") / f"{self._plain}.cpio"
-        cpio.write(Manifest.merge([("board", [console()]), *_by_package(named)]), plain)
+        layers: list[Layer] = [("board", [console()]), *_by_package(named)]
+        front = self.front(layers)
+        cpio.write(Manifest.merge(layers), plain)
         links = Links(view=View.read(plain, keep=True))
         self._verify(links, known.builtin, digests)
-        compress(plain, work.root, self.board.compress, self.sandbox)
+        self.pack(front, plain, work)
         seen = origins.first_seen((scratch / _SEEN).read_text().splitlines())
-        return {
-            "packages": origins.packages(links, {node.path: node.package for node in nodes.values()}, digests),
-            "modules": origins.modules(links, seen, self._profile.items),
-        }
+        early = {node.path: node.package for node in front.nodes if node.kind == "file"}
+        packages = origins.packages(links, {node.path: node.package for node in nodes.values()}, digests)
+        modules = origins.modules(links, seen, self._profile.items)
+        return {"packages": packages | early, "modules": modules | dict.fromkeys(early, origins.EARLY)}
 
     def _verify(self, links: Links, builtin: Collection[str], digests: Collection[str]) -> None:
         """Raise KilnError for all that would keep it from doing its work."""

@@ -171,17 +171,59 @@ class Oci(OfManifest):
         return {}
 
 
-class Initramfs(Artifact):
-    """A small initramfs, of the packages ``stages`` alone, that finds the real root and goes on there."""
+class OfPackages(Artifact):
+    """An initramfs of the packages ``stages``; the files of ``early`` come first, where nothing is compressed.
 
-    def __init__(self, stages: Sequence[Stage], rootfs: Rootfs, tools: Tools, output: Path) -> None:
-        doc = "a small initramfs that finds the root file system and goes on there"
-        parts = {stage.package: stage for stage in stages}
-        super().__init__("initramfs", doc, rootfs, tools, output, **parts)
+    A kernel looks there for microcode long before it unpacks anything; what else is there, it unpacks with the rest.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        doc: str,
+        stages: Sequence[Stage],
+        early: Sequence[Stage],
+        rootfs: Rootfs,
+        tools: Tools,
+        output: Path,
+        /,
+        **parts: Target,
+    ) -> None:
+        parts |= {stage.package: stage for stage in (*stages, *early)}
+        super().__init__(kind, doc, rootfs, tools, output, **parts)
         self.stages = stages
+        self.early = early
 
     def inputs(self) -> dict[str, Any]:
-        return super().inputs() | {"compress": self.board.compress}
+        early = [stage.package for stage in self.early]
+        return super().inputs() | {"compress": self.board.compress, "early": early}
+
+    def front(self, layers: Sequence[Layer]) -> Manifest:
+        """What the early segment holds. Raises KilnError where one root cannot hold it and ``layers``."""
+        early: list[Layer] = []
+        for stage in self.early:
+            nodes = filter(is_shipped, tree_nodes(stage.sound().root, stage.package))
+            early.append((stage.package, [node for node in nodes if node.kind != "dir"]))
+        Manifest.merge([*layers, *early])
+        return Manifest.merge(early)
+
+    def pack(self, front: Manifest, plain: Path, work: Work) -> None:
+        """Make the result: the early segment, where there is one, and a compressed archive."""
+        made = compress(plain, work.root, self.board.compress, self.sandbox)
+        if front.nodes:
+            segment = work.folder("early") / plain.name
+            cpio.write(front, segment)
+            made.write_bytes(segment.read_bytes() + made.read_bytes())
+
+
+class Initramfs(OfPackages):
+    """A small initramfs that finds the real root and goes on there."""
+
+    def __init__(
+        self, stages: Sequence[Stage], early: Sequence[Stage], rootfs: Rootfs, tools: Tools, output: Path
+    ) -> None:
+        doc = "a small initramfs that finds the root file system and goes on there"
+        super().__init__("initramfs", doc, stages, early, rootfs, tools, output)
 
     def fill(self, work: Work) -> dict[str, Any]:
         layers: list[Layer] = [("board", [console()])]
@@ -189,10 +231,11 @@ class Initramfs(Artifact):
             nodes = tree_nodes(stage.sound().root, stage.package)
             layers.append((stage.package, [node for node in nodes if is_shipped(node)]))
         plain = work.folder("plain") / "initramfs.cpio"
-        manifest = Manifest.merge(layers)
+        front, manifest = self.front(layers), Manifest.merge(layers)
         cpio.write(manifest, plain)
-        compress(plain, work.root, self.board.compress, self.sandbox)
-        return {"packages": {node.path: node.package for node in manifest.nodes if node.kind == "file"}}
+        self.pack(front, plain, work)
+        made = (*front.nodes, *manifest.nodes)
+        return {"packages": {node.path: node.package for node in made if node.kind == "file"}}
 
 
 def compress(plain: Path, folder: Path, name: str, sandbox: Sandbox) -> Path:

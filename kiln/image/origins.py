@@ -10,6 +10,7 @@ SEVERAL = "several modules"
 ITEMS = "install_items"
 DRIVERS = "add_drivers"
 DRACUT = "dracut itself"
+EARLY = "early, by the board"
 
 
 def packages(links: Links, paths: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:

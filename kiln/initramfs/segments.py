@@ -89,8 +89,14 @@ def read(path: Path) -> Iterator[Segment]:
 
 
 def content(path: Path) -> Iterator[bytes]:
-    """The first segment of a file, unpacked."""
+    """The last segment of a file, unpacked: what is in front of it is there to be found plain."""
+    offset = 0
+    for segment in read(path):
+        offset = segment.offset
+        for _ in segment:
+            pass
     with path.open("rb") as file:
+        file.seek(offset)
         raw = Stream(iter(lambda: file.read(PIECE), b""), os.fspath(path))
         compressor = compression.find(raw) or compression.named(compression.NONE)
         yield from compressor.unpack(raw)
