@@ -2,22 +2,39 @@
 
 import os
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kiln import trees
+from kiln.graph import Graph
 from kiln.image import cpio as writer
 from kiln.initramfs import compression, packing, segments
 from kiln.initramfs.folder import unpack
+from kiln.initramfs.view import View
+from kiln.kernel import kernel_image
+from kiln.report.initramfs import hooks
 from kiln.sandbox import Mount, Sandbox
+from kiln.settings import Settings
+from kiln.vm.check import boot_and_check
+from kiln.vm.qemu import Boot, find_qemu
+from kiln.vm.setup import Setup
 from tests.initramfs import archive, file, folder
 from tests.rootfs import sample
+from tests.test_boot import ROOT, doit
 
 pytestmark = pytest.mark.sandbox
 
 EARLY = (file("early_cpio", b"1\n"), folder("kernel"), file("kernel/microcode.bin", os.urandom(3000)))
 # unmkinitramfs knows these by their programs, lsinitrd needs a shell script for gzip.
 COMPRESSORS = ("zstd", "xz", "lz4", "bzip2")
+
+BOARD = "qemu-x86_64-dracut"
+# Of Debian's libc-bin; and a cp for trees of the store, none of whose files may be written over.
+LDD = '#!/bin/sh\nexec /lib64/ld-linux-x86-64.so.2 --list "$@"\n'
+CP = '#!/bin/sh\nexec cp.real -f "$@"\n'
 
 
 @pytest.fixture
@@ -111,3 +128,47 @@ def test_an_image_like_alpines_goes_through_a_folder(inside: Sandbox, tmp_path: 
     packing.repack(tmp_path / "tree", tmp_path / "b")
     unpacked = [inside.run(["gzip", "-dc", name]) for name in ("a", "b")]
     assert unpacked[0] == unpacked[1]
+
+
+def debian_machine(checkers: Sandbox, graph: Graph, root: Path) -> Sandbox:
+    """A Debian with initramfs-tools, whose kernel is the one of the board."""
+    root.mkdir()
+    trees.merge([checkers.root, graph.result("linux-modules").built().root], root)
+    (root / "usr/bin/sh").symlink_to("bash")
+    (root / "usr/bin/cp").rename(root / "usr/bin/cp.real")
+    for name, text in (("ldd", LDD), ("cp", CP)):
+        (root / "usr/bin" / name).write_text(text)
+        (root / "usr/bin" / name).chmod(0o755)
+    (release,) = (root / "usr/lib/modules").iterdir()
+    shutil.copy(graph.stages("linux")["configure"].built().root / "config", root / f"boot/config-{release.name}")
+    return replace(checkers, root=root)
+
+
+@pytest.mark.boot
+def test_an_image_of_initramfs_tools_is_read_checked_repacked_and_booted(checkers: Sandbox, tmp_path: Path) -> None:
+    graph = Graph.load(Settings.read(ROOT), BOARD)
+    doit("linux", "linux-modules", "ext4", f"tools:{graph.vm}", f"BOARD={BOARD}")
+    work = tmp_path / "work"
+    work.mkdir()
+    machine = debian_machine(checkers, graph, tmp_path / "debian")
+    machine = machine.with_mounts([Mount(source=work, target="/work", writable=True)]).with_env({"TMPDIR": "/work"})
+    machine.run(["bash", "-c", "mkinitramfs -o /work/initrd.img $(ls /lib/modules)"])
+    made, again = work / "initrd.img", work / "again.img"
+    listed = machine.run(["unmkinitramfs", "--list", "--", "/work/initrd.img"]).decode().split("\n")[:-1]
+    assert listed == names(made)
+    assert "find all that they need" in doit("initramfs:verify", os.fspath(made))
+    assert hooks(View.read(made, keep=True))["init-bottom"] == ["/scripts/init-bottom/udev"]
+    unpack(made, work / "tree", most=1 << 30)
+    packing.repack(work / "tree", again)
+    assert b"".join(segments.content(made)) == b"".join(segments.content(again))
+    program, kvm = find_qemu(graph)
+    boot = Boot(
+        kernel=kernel_image(graph.kernel.built()),
+        initrd=again,
+        drives=(graph.media["ext4"].file,),
+        cmdline=f"{graph.board.cmdline} root=LABEL=rootfs",
+    )
+    log = tmp_path / "log"
+    found = boot_and_check(graph.board.machine, boot, program=program, kvm=kvm, log=log, setup=Setup.of(graph))
+    assert found.ok, found.reason
+    assert "Begin: Running /scripts/local-bottom ..." in log.read_text()
