@@ -17,6 +17,7 @@ _GENERATED = re.compile(
     r"etc/(?:passwd|group|shadow|locale\.conf|multipath\.conf|vconsole\.conf|conf\.d/systemd\.conf|modprobe\.d/nfs\.conf)"
     r"|etc/cmdline\.d/20-(?:base|force_drivers|watchdog)\.conf"
     r"|usr/lib/(?:initrd-release|dracut/(?:build-parameter\.txt|modules\.txt|dracut-[\w.]+))"
+    r"|usr/lib/udev/rules\.d/64-md-raid-assembly\.rules"
     r"|usr/lib/modules/[^/]+/modules\.(?:alias|dep|symbols|softdep|weakdep|devname|builtin)(?:\.alias)?(?:\.bin)?"
 )
 _BRING = 'bring it by a package (libs of the recipe that needs it), or by install_items+=" FILE "'

@@ -164,7 +164,7 @@ def _iscsi(request: Request) -> Boot:
 
 def _server(request: Request, how: str) -> Path:
     """The network of a second machine, which runs the same board in memory, and serves its root to others."""
-    cable, log = request.scratch / "cable", request.graph.image.output / "boot" / f"{request.road}-server.log"
+    cable, log = request.scratch / "cable", request.graph.image.output / "boot/server" / f"{request.road}.log"
     boot = Boot(
         kernel=request.kernel,
         initrd=request.file("cpio"),
@@ -244,7 +244,7 @@ def _make(request: Request, script: str, *sizes: int, name: uuid.UUID | None = N
         os.truncate(disk, size)
         argv += graph.board.machine.disk(f"made{number}", disk)
         disks.append(disk)
-    log = graph.image.output / "boot" / f"{request.road}-builder.log"
+    log = graph.image.output / "boot/builder" / f"{request.road}.log"
     said = record(argv, log, timeout=_TIMEOUT, silence=_SILENCE)
     lines = [line for _, line in said.lines if line.strip()]
     if _MADE not in lines:
