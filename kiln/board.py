@@ -1,6 +1,5 @@
 """Boards: what ``configs/<board>.toml`` chooses, checked key by key, and the files that ``board/<board>/`` brings."""
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -14,12 +13,12 @@ from kiln import arch
 from kiln.arch import Arch
 from kiln.errors import KilnError, nearest
 from kiln.image.accounts import User
+from kiln.interface import Interface
 from kiln.kernel import Prebuilt
 from kiln.recipe.load import Recipe
 from kiln.vm.qemu import Machine
 
 _WORDS = {str: "a string", int: "a whole number", list: "a list of strings", dict: "a table"}
-_INTERFACE = re.compile(r"[A-Za-z][\w.-]{0,14}")
 
 # The folder of dracut's configurations.
 _DRACUT = "dracut.conf.d"
@@ -37,30 +36,6 @@ _CHOICES = {
     "disk_root": ("ext4", "squashfs", "erofs"),
     "compress": ("zstd", "gzip", "lz4", "none", "xz"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interface:
-    """The addresses of a network interface that the board itself gives: ``address`` is like 10.0.2.15/24."""
-
-    name: str
-    address: str
-    gateway: str = ""
-    dns: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not _INTERFACE.fullmatch(self.name):
-            raise KilnError(f"{self.name!r} is no name of an interface", hint="such as eth0")
-        try:
-            if "/" not in self.address:
-                raise ValueError(f"{self.address!r} does not say how long its network part is")
-            network = ipaddress.IPv4Interface(self.address).network
-            if self.gateway and ipaddress.IPv4Address(self.gateway) not in network:
-                raise ValueError(f"the gateway {self.gateway} is not in the network {network}")
-            for server in self.dns:
-                ipaddress.IPv4Address(server)
-        except ValueError as error:
-            raise KilnError(str(error), hint='such as address = "10.0.2.15/24", gateway = "10.0.2.2"') from error
 
 
 @dataclass(frozen=True, kw_only=True)

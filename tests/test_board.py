@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from kiln import board
-from kiln.board import Board, Interface
+from kiln.board import Board
 from kiln.errors import KilnError
 from kiln.image.accounts import User
+from kiln.interface import Interface
 from kiln.recipe.load import load
 from kiln.vm.qemu import Machine
 from tests.project import Project

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from kiln.board import Board, Interface
+from kiln.board import Board
 from kiln.errors import KilnError
 from kiln.graph import KERNEL, Graph
 from kiln.image import cpio, squashfs
+from kiln.interface import Interface
 from kiln.kernel import kernel_image
 from kiln.sandbox import Mount, Sandbox
 from kiln.settings import Settings
