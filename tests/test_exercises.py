@@ -2,7 +2,7 @@
 
 A page's block is a file where the text before it ends with the file's path in backquotes and a colon. In a block of
 ``console``, what follows ``$`` is run, and what follows a prompt of the machine is typed there. The lines between must
-come out, in their order; numbers may differ, and so may how far apart columns are.
+come out, in their order; numbers and bars may differ, and so may how far apart columns are.
 """
 
 import os
@@ -22,9 +22,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/exercises").glob("[1-9]-*.md"))
 BLOCK = re.compile(r"(?:`(?P<file>[\w./-]+)`:\n\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 # The prompts of the machine: of its shell, and of the initramfs.
-PROMPT = re.compile(r"(?P<prompt>(?:kiln:\S*|dracut:\S*)# )(?P<typed>.*)")
+PROMPT = re.compile(r"(?P<prompt>[\w-]+:\S*# )(?P<typed>.*)")
 NUMBER = r"\d[\d.,:]*"
-PATIENCE = 300
+BARS = "[░▒▓▚█]+"
+PATIENCE = 120
 
 pytestmark = pytest.mark.boot
 
@@ -49,7 +50,7 @@ def commands(text: str) -> list[Command]:
 
 def pattern(line: str) -> str:
     """What a line of a page looks like, with any numbers and any blanks between its words."""
-    parts = (re.split(NUMBER, word) for word in line.split())
+    parts = (re.split(NUMBER, word) for word in re.sub(BARS, "", line).split())
     return r"\s+".join(NUMBER.join(map(re.escape, part)) for part in parts)
 
 
@@ -65,7 +66,7 @@ def follow(root: Path, command: Command) -> None:
     run = subprocess.run(
         ["bash", "-c", command.words], cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    said = run.stdout
+    said = re.sub(BARS, "", run.stdout)
     for line in filter(str.strip, command.lines):
         found = re.search(rf"(?m)^\s*{pattern(line)}\s*$", said)
         assert found, f"$ {command.words}\nhas no line like\n{line}\nin\n{said}\n(all of it: {run.stdout})"
