@@ -54,6 +54,13 @@ def test_modules_are_the_shared_ones_and_the_boards_own_which_win(shared: Projec
     assert profile(shared).told() != before
 
 
+def test_a_key_is_for_a_device_of_its_own(shared: Project) -> None:
+    shared.file("board/test/dracut/modules.d/90pot/keys/root.key", "secret")
+    message = r"board/test/dracut/modules\.d/90pot/keys/root\.key: everyone who has the initramfs could read this key"
+    with pytest.raises(KilnError, match=rf"{message}\n.*rd\.luks\.key="):
+        profile(shared).told()
+
+
 def test_what_cannot_be_read_is_named(shared: Project) -> None:
     os.mkfifo(shared.file("board/test/dracut/modules.d/90pot/module-setup.sh", "").parent / "pipe")
     with pytest.raises(KilnError, match="initramfs: cannot read a module of dracut"):

@@ -1,12 +1,18 @@
 """Roots that must be put together first, or lie on another machine: each is made, booted, and checked from inside."""
 
+import os
 import re
+import sys
+import time
 
+import pexpect
 import pytest
 
 from kiln.graph import Graph
 from kiln.settings import Settings
+from kiln.vm.diagnose import diagnose, read
 from kiln.vm.roots import ROOTS
+from kiln.vm.setup import Setup
 from tests.test_boot import ROOT, doit
 
 BOARD = "qemu-x86_64-dracut"
@@ -27,3 +33,34 @@ def test_it_leads_to_the_real_root(road: str) -> None:
     assert f"{BOARD} by {road}: all was well" in said
     log = (ROOT / f"output/{BOARD}/boot/{road}.log").read_text()
     assert re.search(rf"info root={OTHERS.get(road, 'ext4')}$", log, re.MULTILINE)
+
+
+def test_a_wrong_passphrase_is_told_and_asked_for_again() -> None:
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "doit", "qemu", "BOOT=luks", f"BOARD={BOARD}", "APPEND=quiet"],
+        cwd=os.fspath(ROOT),
+        env=dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)},
+        encoding="utf-8",
+        codec_errors="replace",
+        timeout=180,
+    )
+    child.expect(r"the passphrase is (\w+)")
+    assert isinstance(child.match, re.Match)
+    secret = child.match[1]
+    child.expect("Enter passphrase for")
+    time.sleep(1)  # what is typed before the echo is off is thrown away
+    child.sendline("pottery")
+    child.expect("No key available with this passphrase")
+    wrong = f"{child.before}{child.after}"
+    child.expect("Enter passphrase for")
+    time.sleep(1)
+    child.sendline(secret)
+    child.expect("kiln:~# ")
+    child.sendline("mount | grep ' / '; poweroff")
+    child.expect("/dev/mapper/luks-.* on / type ext4")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    (found,) = diagnose(read(wrong), Setup())
+    assert "passphrase" in found.means

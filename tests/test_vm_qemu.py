@@ -26,6 +26,17 @@ def pairs(words: list[str]) -> set[tuple[str, str]]:
     return set(itertools.pairwise(words))
 
 
+def test_a_machine_may_reach_its_host_and_another_machine() -> None:
+    boot = replace(DISK, host=True, cable=Path("/t/cable"), serves=True)
+    words = pairs(command(MACHINE, boot, program=QEMU, kvm=False, interactive=False))
+    assert ("-netdev", "user,id=net") in words
+    assert ("-netdev", "stream,id=cable,server=on,addr.type=unix,addr.path=/t/cable") in words
+    cards = [value for name, value in words if name == "-device" and "netdev=cable" in value]
+    other = pairs(command(MACHINE, replace(boot, serves=False), program=QEMU, kvm=False, interactive=False))
+    assert ("-netdev", "stream,id=cable,server=off,addr.type=unix,addr.path=/t/cable") in other
+    assert not set(cards) & {value for _, value in other}  # a card of its own
+
+
 def test_a_test_of_a_kernel_an_initramfs_and_a_disk() -> None:
     boot = Boot(
         kernel=Path("/b/bzImage"), initrd=Path("/b/root.cpio"), drives=(Path("/b/d.img"),), cmdline="console=ttyS0"

@@ -66,6 +66,10 @@ class Profile:
         except (OSError, ValueError) as error:
             hint = "a module is a folder of readable files and links"
             raise KilnError(f"cannot read a module of dracut: {error}", where=self.id, hint=hint) from error
+        for path in (path for folder in self.modules.values() for path in sorted(folder.rglob("*.key"))):
+            hint = "put it on a device of its own: rd.luks.key=/FILE:LABEL=NAME on the kernel's command line"
+            where = os.path.relpath(path, self.board.root)
+            raise KilnError("everyone who has the initramfs could read this key", where=where, hint=hint)
         return {"conf": self.texts(), "modules": modules}
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from kiln.dracut.lint import MODULES, Known, lint
 from kiln.dracut.profile import Profile
 from kiln.errors import KilnError
-from kiln.image import cpio, origins
+from kiln.image import cpio, origins, secrets
 from kiln.image.manifest import Layer, Manifest, Node, tree_nodes
 from kiln.image.media import OfPackages
 from kiln.image.targets import Rootfs, console, is_shipped
@@ -122,7 +122,7 @@ class Dracut(OfPackages):
         self._run(self.tools.sandbox("build").with_mounts(mounts).with_env(_ENV | env), releases, work.log)
         (made,) = scratch.glob("dracut.*/initramfs")
         found = [node for node in tree_nodes(made, "dracut") if is_shipped(node)]
-        named = [replace(node, package=nodes.get(node.path, node).package) for node in found]
+        named = [replace(node, package=nodes.get(node.path, node).package) for node in secrets.guarded(found, ())]
         plain = work.folder("plain") / f"{self._plain}.cpio"
         layers: list[Layer] = [("board", [console()]), *_by_package(named)]
         front = self.front(layers)

@@ -32,8 +32,8 @@ def qemu(graph: Graph, road: str, append: str, tap: str) -> None:
         print(shlex.join(argv), flush=True)
         for host, _, guest in (pair.partition(":") for pair in machine.forward if not tap):
             print(f"port {guest} of the guest is 127.0.0.1:{host} here", flush=True)
-        for question, answer in boot.answers.items():
-            print(f"where it says {question!r}, the answer is {answer}", flush=True)
+        if boot.told:
+            print(boot.told, flush=True)
         graph.store.release()
         process.run(argv, interactive=True)
 

@@ -62,7 +62,7 @@ hide() {{
 	mke2fs -q -L KEYS "$1"
 	mkdir /keys
 	mount -t ext2 "$1" /keys
-	cp /secret /keys/root.key
+	install -m 400 /secret /keys/root.key
 	umount /keys
 }}
 

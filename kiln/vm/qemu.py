@@ -65,8 +65,9 @@ class Boot:
     ``cmdline`` is the kernel's, ``uefi`` a firmware instead of the machine's own. What DHCP tells the guest to boot is
     ``bootfile``, by TFTP from the folder ``tftp`` or by HTTP from http://10.0.2.100, which is the port ``web`` of this
     machine's loopback. ``rom`` is the network card's firmware; all firmware then speaks on the serial line. Where the
-    console asks one of ``answers``, that is what to say. ``host`` lets even a test reach this machine, as 10.0.2.2.
-    ``cable`` joins a second network card to that of another machine, of which the one that ``serves`` starts first.
+    console asks one of ``answers``, that is what a test says; ``told`` is what a person must know. ``host`` lets even a
+    test reach this machine, as 10.0.2.2. ``cable`` joins a second network card to that of another machine, of which the
+    one that ``serves`` starts first.
     """
 
     kernel: Path | None = None
@@ -80,6 +81,7 @@ class Boot:
     rom: Path | None = None
     web: int | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
+    told: str = ""
     host: bool = False
     cable: Path | None = None
     serves: bool = False

@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kiln.vm.builder import make
@@ -30,7 +30,8 @@ def _secret(request: Request, script: str, *words: str) -> Boot:
     """A boot from an encrypted disk that asks for its passphrase."""
     name, secret = uuid.uuid4(), secrets.token_hex(8)
     (disk,) = make(request, script, _room(request), name=name, secret=secret)
-    return _boot(request, disk, words=(f"rd.luks.uuid={name}", *words), answers={"Enter passphrase for": secret})
+    boot = _boot(request, disk, words=(f"rd.luks.uuid={name}", *words))
+    return replace(boot, answers={"Enter passphrase for": secret}, told=f"the passphrase is {secret}")
 
 
 def _luks_key(request: Request) -> Boot:
@@ -97,10 +98,10 @@ def _emergency(request: Request) -> Boot:
     return Boot(kernel=request.kernel, initrd=initrd, drives=(drive,), cmdline=cmdline, answers=answers)
 
 
-def _boot(request: Request, *disks: Path, words: tuple[str, ...], answers: Mapping[str, str] = {}) -> Boot:
+def _boot(request: Request, *disks: Path, words: tuple[str, ...]) -> Boot:
     cmdline = request.cmdline("root=LABEL=rootfs", *words)
     initrd = request.file("initramfs")
-    return Boot(kernel=request.kernel, initrd=initrd, drives=disks, cmdline=cmdline, answers=answers)
+    return Boot(kernel=request.kernel, initrd=initrd, drives=disks, cmdline=cmdline)
 
 
 def _room(request: Request) -> int:
