@@ -25,6 +25,7 @@ CONFIG = """\
 include = ["shipped"]
 root_size = "200M"
 dracut = []
+initramfs_must = []
 
 [qemu]
 forward = []
