@@ -1,4 +1,4 @@
-from kiln import Debian, Meson
+from kiln import Board, Debian, Meson, Step
 
 open_iscsi = Meson(
     name="open-iscsi",
@@ -16,3 +16,10 @@ open_iscsi = Meson(
     dracut=("iscsi",),
     settings={"isns": "disabled", "no_systemd": True},
 )
+
+
+@open_iscsi.install
+def install(step: Step, board: Board) -> None:
+    open_iscsi.style_install(step, board)
+    # Its manual says in which month it was built.
+    step.run("rm", "-rf", f"{step.dest}/usr/share/man")
