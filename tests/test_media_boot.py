@@ -41,6 +41,32 @@ def test_another_entry_can_be_chosen(road: str) -> None:
     assert child.exitstatus == 0
 
 
+@pytest.mark.parametrize("road", ["disk", "grub", "uefi"])
+def test_the_last_entry_is_for_emergencies_where_dracut_makes_the_initramfs(road: str) -> None:
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "doit", "qemu", f"BOOT={road}", "BOARD=qemu-x86_64-dracut"],
+        cwd=os.fspath(ROOT),
+        env=dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)},
+        encoding="utf-8",
+        codec_errors="replace",
+        timeout=180,
+    )
+    child.expect("A shell with tools that repair")
+    for title in ("Linux with every message", "A root shell before", "A shell with tools"):
+        child.send(DOWN)
+        child.expect(title)
+    child.send("\r")
+    child.expect("pre-mount:/# ")
+    child.sendline("blkid -t LABEL=rootfs; e2fsck -V; exit")
+    child.expect("LABEL=.rootfs.*e2fsck 1.47")
+    child.expect("kiln:~# ")
+    child.sendline("poweroff")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
 def test_a_disk_whose_root_nothing_can_change(tmp_path: Path) -> None:
     copy = copy_to(tmp_path / "project", lambda name: True)
     board = copy / "configs" / f"{BOARD}.toml"
