@@ -144,8 +144,11 @@ class Package:
 
     def ldflags(self, board: "Board") -> tuple[str, ...]:
         """How a style links. A shared library may need others, which the linker looks up as well."""
-        linked = (*_LDFLAGS, f"-Wl,-rpath-link,{Step.sysroot}/usr/lib")
-        return linked if self.is_linked(board) else ("-static", *_LDFLAGS)
+        if not self.is_linked(board):
+            return ("-static", *_LDFLAGS)
+        # Programs that are compiled for one place are linked for it, too.
+        place = () if self.shared else ("-no-pie",)
+        return (*_LDFLAGS, *place, f"-Wl,-rpath-link,{Step.sysroot}/usr/lib")
 
     @property
     def stages(self) -> Mapping[str, tuple[str, ...]]:

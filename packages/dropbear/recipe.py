@@ -23,8 +23,8 @@ PROGRAMS = {"dropbear": "usr/sbin", "dropbearkey": "usr/bin", "dbclient": "usr/b
 
 @dropbear.configure
 def configure(step: Step, board: Board) -> None:
-    # Without this, it makes its programs independent of their position, and some compilers then forget -static.
-    dropbear.style_configure(step, board, *(() if dropbear.is_linked(board) else ("--enable-static",)))
+    # Without these, it makes its programs independent of their position, which its libraries are not.
+    dropbear.style_configure(step, board, "--disable-harden" if dropbear.is_linked(board) else "--enable-static")
 
 
 @dropbear.build
