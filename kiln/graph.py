@@ -31,7 +31,7 @@ from kiln.tools import Tools
 from kiln.vm.road import Road
 from kiln.vm.roads import ROADS
 
-KERNEL = "linux"
+KERNEL, KERNEL_MODULES = "linux", "linux-modules"
 
 # What a package that is compiled for the board gets without asking.
 _TOOLCHAIN = "toolchain"
@@ -42,7 +42,6 @@ _EROFS = "erofs-utils"
 _INITRAMFS = ("busybox", "early-init")
 # What dracut's initramfs are made from, and with; where a program is in BusyBox as well, theirs is taken.
 _DRACUT, _DRACUT_TOOL = ("dracut", "kmod", "udev", "util-linux"), "dracut-install"
-_KERNEL_MODULES = "linux-modules"
 # What lets dracut's find a live system.
 _LIVE = ("dmsquash-live",)
 _FOR_COMPILERS = ("libucontext", "linux", "linux-headers")
@@ -135,12 +134,18 @@ class Graph:
         return [name for name, road in ROADS.items() if self._leads(road)]
 
     def _leads(self, road: Road) -> bool:
-        profile = Profile(board=self.board)
-        if road.dracut and not (self.board.initramfs == "dracut" and all(profile.calls_for([m]) for m in road.dracut)):
-            return False
         if not set(road.packages) <= set(self.board.packages):
             return False
+        if road.dracut and self.board.initramfs != "dracut":
+            return False
+        if not all(self._profile.calls_for([module]) for module in road.dracut):
+            return False
         return set(road.media) <= self.media.keys() and (self.board.loader == "syslinux" or not road.pc)
+
+    @cached_property
+    def _profile(self) -> Profile:
+        """What dracut is told of the board's own initramfs."""
+        return Profile(board=self.board)
 
     @cached_property
     def kernel(self) -> Stage | PrebuiltKernel:
@@ -186,8 +191,7 @@ class Graph:
                 made.append(IpxeIso(cpio, rootfs, kernel, tools, output))
             if initramfs:
                 made.append(Uki(root, initramfs, rootfs, kernel, tools, output))
-            live = isinstance(initramfs, Initramfs) or Profile(board=self.board).calls_for(_LIVE)
-            if initramfs and live:
+            if isinstance(initramfs, Initramfs) or (initramfs and self._profile.calls_for(_LIVE)):
                 made.append(Iso(squashfs, initramfs, rootfs, kernel, tools, output, emergency))
         if isinstance(kernel, Stage):
             made.append(self._embedded(cpio))
@@ -263,9 +267,9 @@ class Graph:
 
     def _dracut(self, name: str = "") -> Dracut:
         """What dracut makes for a profile."""
-        profile = Profile(board=self.board, name=name)
+        profile = Profile(board=self.board, name=name) if name else self._profile
         called = [name for name, recipe in self.recipes.items() if profile.calls_for(recipe.package.dracut)]
-        packages = [*_DRACUT, *called, *([_KERNEL_MODULES] if isinstance(self.kernel, Stage) else [])]
+        packages = [*_DRACUT, *called, *([KERNEL_MODULES] if isinstance(self.kernel, Stage) else [])]
         for needed in (*packages, _DRACUT_TOOL):
             if needed not in self.recipes:
                 raise KilnError(f"dracut needs the package {needed!r}", where="initramfs", hint='initramfs = "simple"')

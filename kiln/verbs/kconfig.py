@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 
 from kiln.errors import KilnError
-from kiln.graph import KERNEL, Graph
+from kiln.graph import KERNEL, KERNEL_MODULES, Graph
 from kiln.kconfig import parse
 from kiln.needs import Need, load, purposes
 from kiln.stage import Stage
 from kiln.target import Target
-
-_MODULES = "linux-modules"
 
 
 def configured(graph: Graph) -> Target:
@@ -57,7 +55,7 @@ def _config(graph: Graph) -> dict[str, str]:
 
 def _has_modules(graph: Graph) -> bool:
     """Whether modules of the kernel are in the root file system."""
-    if _MODULES in graph.runtime():
+    if KERNEL_MODULES in graph.runtime():
         return True
     return any(
         (folder / place).is_dir() for folder in graph.board.overlays for place in ("lib/modules", "usr/lib/modules")
@@ -70,7 +68,9 @@ def _advice(graph: Graph, purpose: str, need: Need, config: Mapping[str, str], *
     if not modules and need.met(config, modules=True):
         if board.kernel:
             return f"it is a module, and this image has none: put lib/modules into board/{board.name}/overlay"
-        return f'it is a module, and this image has none: add "{_MODULES}" to packages in configs/{board.name}.toml'
+        return (
+            f'it is a module, and this image has none: add "{KERNEL_MODULES}" to packages in configs/{board.name}.toml'
+        )
     if board.kernel:
         return f"whoever builds this kernel must set {symbol.line(config)}"
     chosen = board.fragments(KERNEL)
