@@ -61,8 +61,8 @@ def compare(graph: Graph) -> None:
 
         found = profiles.measure(made, graph.tools.sandbox("image"), step)
     print("\n".join(profiles.render(found)))
-    for id in names.keys() & graph.media.keys():
-        if names[id] not in made:
+    for id in names:
+        if id in graph.media and names[id] not in made:
             print(f"{names[id]} was not made yet: doit {id}")
 
 
