@@ -25,7 +25,8 @@ class Arch:
 # fmt: off
 _ALL = (
     Arch(name="x86_64", triple="x86_64-linux-musl", tools="x86_64-linux-gnu-", kernel="x86_64",
-         image="arch/x86/boot/bzImage", loader="ld-musl-x86_64.so.1", openssl="linux-x86_64", cpu="max,-avx,-avx2"),
+         image="arch/x86/boot/bzImage", loader="ld-musl-x86_64.so.1", openssl="linux-x86_64",
+         cpu="max,-avx,-avx2,-erms"),
     Arch(name="aarch64", triple="aarch64-linux-musl", tools="aarch64-linux-gnu-", kernel="arm64",
          image="arch/arm64/boot/Image", loader="ld-musl-aarch64.so.1", openssl="linux-aarch64", cpu="cortex-a72"),
     Arch(name="riscv64", triple="riscv64-linux-musl", tools="riscv64-linux-gnu-", kernel="riscv",

@@ -124,7 +124,7 @@ class Login:
 
     def run(self, *words: str, input: str = "", options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Run a command in the guest."""
-        return self._clients.run("ssh", *self.argv(*words, options=options), input=input)
+        return self._run("ssh", *self.argv(*words, options=options), input=input)
 
     def argv(self, *words: str, options: tuple[str, ...] = ()) -> list[str]:
         return [*self.options, "-p", self._guest.port, *options, f"{self._user}@127.0.0.1", *words]
@@ -140,5 +140,15 @@ class Login:
         host = f"{self._user}@127.0.0.1:"
         ssh = self._clients.folder / "ssh"
         given = [os.fspath(word).replace("HOST:", host) for word in words]
-        done = self._clients.run(program, "-q", *self.options, "-S", ssh, "-P", self._guest.port, *given, input=input)
+        done = self._run(program, "-q", *self.options, "-S", ssh, "-P", self._guest.port, *given, input=input)
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def _run(self, program: str, *words: str | Path, input: str) -> subprocess.CompletedProcess[str]:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            done = self._clients.run(program, *words, input=input)
+            # sshd starts again, within a second, once its RSA key is made.
+            if "kex_exchange_identification: read: Connection reset by peer" not in done.stderr:
+                return done
+            assert time.monotonic() < deadline, done.stderr
+            time.sleep(0.2)

@@ -49,9 +49,13 @@ def commands(text: str) -> list[Command]:
 
 
 def pattern(line: str) -> str:
-    """What a line of a page looks like, with any numbers and any blanks between its words."""
+    """What a line of a page looks like, with any numbers and any blanks between its words.
+
+    Where a page has something built, a store may have it from an earlier run.
+    """
     parts = (re.split(NUMBER, word) for word in re.sub(BARS, "", line).split())
-    return r"\s+".join(NUMBER.join(map(re.escape, part)) for part in parts)
+    words = r"\s+".join(NUMBER.join(map(re.escape, part)) for part in parts)
+    return re.sub(r"^built\b", "(?:built|linked)", words)
 
 
 def follow(root: Path, command: Command) -> None:

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 # What QEMU calls the virtual devices of a bus.
 _BUSES = {"pci": "pci", "mmio": "device"}
-# The guest's clock follows from the instructions that it has run, two nanoseconds each, however busy this machine is.
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
+# QEMU drops translated code once the cache is full, in MiB. In a large one, code of programs that ended stays by the
+# copy, one for each address at which they ran; the kernel then takes seconds to clear the pages that held them, and
+# longer still by single bytes (erms).
+_TCG = "tcg,tb-size=48"
+# The guest's clock follows from the instructions that it has run, two nanoseconds each, however busy this machine is.
 _ICOUNT = ("-icount", "shift=1,sleep=off")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What QEMU emulates, with ``memory`` in MiB. ``cpu`` is for TCG, where emulating vector units costs time.
+    """What QEMU emulates, with ``memory`` in MiB. ``cpu`` is for TCG, where vector units cost time.
 
     ``bus`` is what the virtual devices are on. ``forward`` are ports of this machine's loopback and those of the
     guest that they lead to, such as "2222:22". Raises KilnError for a bus or port that is none.
@@ -33,7 +37,7 @@ class Machine:
 
     arch: str = "x86_64"
     machine: str = "q35"
-    cpu: str = "max,-avx,-avx2"
+    cpu: str = "max,-avx,-avx2,-erms"
     memory: int = 256
     cpus: int = 1
     bus: str = "pci"
@@ -270,7 +274,7 @@ def _machine(machine: Machine, program: Sequence[str], kvm: bool) -> list[str]:
     # fmt: off
     return [
         *program, "-nodefaults", "-no-user-config", "-display", "none", "-machine", machine.machine,
-        "-accel", "kvm" if kvm else "tcg", "-cpu", "max" if kvm else machine.cpu,
+        "-accel", "kvm" if kvm else _TCG, "-cpu", "max" if kvm else machine.cpu,
         "-smp", str(machine.cpus), "-m", str(machine.memory),
     ]
     # fmt: on

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,12 +20,11 @@ def by_nbd(request: Request) -> int:
     port = free_port()
     tree = request.graph.tools["image"].built().root
     words = ("--persistent", "--shared=4", "--read-only", "--format=raw", "--bind=127.0.0.1", f"--port={port}")
-    server = process.start([*of_tree(tree, "qemu-nbd"), *words, os.fspath(request.file("ext4"))])
-    request.stack.callback(server.wait)
-    request.stack.callback(server.kill)
+    log = _log(request)
+    server = _start([*of_tree(tree, "qemu-nbd"), *words, os.fspath(request.file("ext4"))], request, log)
     while not _answers(port):
         if server.poll() is not None:
-            raise KilnError("qemu-nbd ended before it served the root", where=request.road)
+            raise _ended("qemu-nbd", request, log)
         time.sleep(0.05)
     return port
 
@@ -35,7 +35,7 @@ def by_machine(request: Request, how: str) -> Path:
     ``how`` is nfs or iscsi. Raises KilnError where it is not ready in time.
     """
     graph = request.graph
-    cable, log = request.scratch / "cable", graph.image.output / "boot/server" / f"{request.road}.log"
+    cable, log = request.scratch / "cable", _log(request)
     boot = Boot(
         kernel=request.kernel,
         initrd=request.file("cpio"),
@@ -46,19 +46,33 @@ def by_machine(request: Request, how: str) -> Path:
     )
     program, kvm = find_qemu(graph)
     argv = command(graph.board.machine, boot, program=program, kvm=kvm, interactive=False)
+    server = _start(argv, request, log)
+    deadline = time.monotonic() + _TIMEOUT
+    while f"root-server: {how} is ready" not in log.read_text(errors="replace"):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise _ended("the machine that serves the root", request, log)
+        time.sleep(0.1)
+    return cable
+
+
+def _log(request: Request) -> Path:
+    return request.graph.image.output / "boot/server" / f"{request.road}.log"
+
+
+def _start(argv: list[str], request: Request, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a server, whose words go to ``log``, until the boot is over."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         server = process.start(argv, stdout=file, stderr=file)
     request.stack.callback(server.wait)
     request.stack.callback(server.kill)
-    deadline = time.monotonic() + _TIMEOUT
-    while f"root-server: {how} is ready" not in (said := log.read_text(errors="replace")):
-        if server.poll() is not None or time.monotonic() > deadline:
-            last = said.strip().splitlines()[-1:] or ["nothing"]
-            hint = f"log      {os.path.relpath(log, graph.settings.root)}"
-            raise KilnError(f"the machine that serves the root said last: {last[0]}", where=request.road, hint=hint)
-        time.sleep(0.1)
-    return cable
+    return server
+
+
+def _ended(what: str, request: Request, log: Path) -> KilnError:
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+    hint = f"log      {os.path.relpath(log, request.graph.settings.root)}"
+    return KilnError(f"{what} said last: {last[0]}", where=request.road, hint=hint)
 
 
 def _answers(port: int) -> bool:
