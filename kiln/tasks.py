@@ -232,7 +232,7 @@ def _verb_tasks(graph: Graph, variables: dict[str, str | None]) -> Iterator[dict
         yield task(
             "dracut:lint", lambda *places: dracut.lint_(graph, *places),
             "say what is wrong in configurations of dracut, and what to write instead: FILES, or those of the board",
-            interactive=True, pos_arg="places", task_dep=[graph.result("dracut").id, graph.result("linux").id],
+            interactive=True, pos_arg="places", task_dep=[graph.result("dracut").id, graph.kernel.id],
         )  # fmt: skip
         yield task(
             "new-dracut-module", lambda *words: dracut.new_module(graph, *words),

@@ -1,5 +1,6 @@
 """What is said about configurations of dracut: each line that people copy from old texts, and what to write instead."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.project import Project
 
 KNOWN = Known(
     modules={"base", "bash", "crypt", "debug", "lvm", "mdraid", "kernel-modules", "fs-lib", "systemd"},
-    drivers={"bridge", "veth", "dm_snapshot", "e1000", "nf_conntrack", "floppy"},
+    drivers={"bridge", "veth", "dm_crypt", "dm_mod", "dm_snapshot", "e1000", "nf_conntrack", "floppy"},
     builtin={"overlay", "ext4", "virtio_net"},
 )
 
@@ -108,6 +109,18 @@ def test_statements_know_their_lines() -> None:
         (3, "b", True, ["x", "y"], False),
         (5, "c", False, ["$(d)"], True),
     ]
+
+
+def test_what_a_kernel_has_no_driver_for_is_of_no_use() -> None:
+    text = 'add_dracutmodules+=" lvm crypt "\nomit_dracutmodules+=" crypt "\n'
+    known = Known(modules={"crypt", "lvm"}, drivers={"dm_mod"}, builtin={"ext4"})
+    (finding,) = lint(text, known)
+    assert (finding.number, finding.wrong) == (1, True)
+    assert finding.text == "add_dracutmodules: this kernel has no dm_crypt, without which crypt does nothing"
+    assert not list(lint(text, known, useful=False))
+    assert not list(lint(text, replace(known, builtin={"dm_crypt"})))
+    # A kernel that was built elsewhere says nothing.
+    assert not list(lint(text, replace(known, drivers=(), builtin=())))
 
 
 @pytest.fixture

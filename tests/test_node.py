@@ -60,10 +60,10 @@ def graph(root: Path, keys: dict[str, Path]) -> Callable[..., Graph]:
     (folder / "root.pub").write_text(texts["ed25519"])
     (folder / "kim.pub").write_text("".join(texts.values()))
 
-    def _graph(board: str = "qemu-x86_64", *, sshd: str = "openssh") -> Graph:
+    def _graph(board: str = "qemu-x86_64", *, sshd: str = "openssh", libc: str = "static") -> Graph:
         text = (ROOT / f"configs/{board}.toml").read_text()
-        name = f"{board}-{sshd}"
-        (root / f"configs/{name}.toml").write_text(f'sshd = "{sshd}"\n{text}{USERS}')
+        name = f"{board}-{sshd}-{libc}"
+        (root / f"configs/{name}.toml").write_text(f'sshd = "{sshd}"\nlibc = "{libc}"\n{text}{USERS}')
         return build(root, name)
 
     return _graph
@@ -319,6 +319,22 @@ def test_dropbear_lets_the_same_people_in(
         for kind in KINDS:
             assert "uid=1000(kim)" in Login(clients, guest, "kim", keys[kind]).ask("id")
         assert Login(clients, guest, "kim", None).run("id").returncode == 255
+    finally:
+        guest.off()
+
+
+def test_programs_share_one_c_library_where_the_board_says_so(
+    clients: Clients, graph: Callable[..., Graph], keys: dict[str, Path], tmp_path: Path
+) -> None:
+    built = graph(libc="shared")
+    guest = Guest(built, tmp_path / "log")
+    try:
+        guest.answers()
+        admin = Login(clients, guest, "root", keys["ed25519"])
+        for program in ("busybox", "ping", "ssh"):
+            assert "ld-musl" in admin.ask(f"/lib/ld-musl-x86_64.so.1 --list $(which {program})")
+        assert "uid=1000(kim)" in Login(clients, guest, "kim", keys["rsa"]).ask("id")
+        assert "1 received" in admin.ask("ping -c 1 -W 10 10.0.2.2")
     finally:
         guest.off()
 

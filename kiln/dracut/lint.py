@@ -72,6 +72,11 @@ _NO_DRIVERS = {
 }
 # Drivers of what needs more than a driver, with the dracut module that brings all of it.
 _WITH_PROGRAMS = {"dm_crypt": "crypt", "iscsi_tcp": "iscsi", "nfs": "nfs", "nbd": "nbd", "raid1": "mdraid"}
+# What a dracut module does nothing without.
+_DRIVER_OF = {
+    "crypt": "dm_crypt", "dmsquash-live": "squashfs", "iscsi": "iscsi_tcp", "lvm": "dm_mod", "mdraid": "md_mod",
+    "nbd": "nbd", "nfs": "nfsv4", "overlayfs": "overlay",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +113,15 @@ class Finding:
     wrong: bool = True
 
 
-def lint(text: str, known: Known) -> Iterator[Finding]:
-    """All that can be said about a configuration, line by line."""
+def lint(text: str, known: Known, *, useful: bool = True) -> Iterator[Finding]:
+    """All that can be said about a configuration, line by line.
+
+    With ``useful``, dracut's modules must be of use to this kernel, if it says what it has built in.
+    """
     for statement in parse(text):
         yield from _check(statement, known)
+        if useful and known.builtin and statement.key in _MODULES and statement.key != "omit_dracutmodules":
+            yield from _useless(statement, known)
 
 
 def _check(statement: Statement, known: Known) -> Iterator[Finding]:
@@ -172,6 +182,15 @@ def _list(statement: Statement, known: Known) -> Iterator[Finding]:
     if not (statement.value.startswith(" ") and statement.value.endswith(" ")) or not statement.adds:
         text = f"{key}: without += and a blank at both ends its values run together with others, or replace them"
         yield Finding(number=number, text=text, instead=f'{key}+=" {" ".join(left)} "' if left else "")
+
+
+def _useless(statement: Statement, known: Known) -> Iterator[Finding]:
+    for word in statement.words:
+        driver = _DRIVER_OF.get(word)
+        if driver and driver not in known.drivers and driver not in known.builtin:
+            text = f"{statement.key}: this kernel has no {driver}, without which {word} does nothing"
+            instead = "[kconfig] linux of the board takes a fragment that has it, such as storage or nfsroot"
+            yield Finding(number=statement.number, text=text, instead=instead)
 
 
 def _driver(number: int, key: str, word: str, known: Known) -> Finding | None:

@@ -21,6 +21,8 @@ PROFILES = {
 }
 # The one that has nothing of the board's own configurations.
 _ALONE = "minimal"
+# The one that repairs any board.
+_BROAD = "emergency"
 
 # Whose words are files, and whose words call for packages.
 _ITEMS = ("install_items", "install_optional_items")
@@ -48,6 +50,10 @@ class Profile:
         """The configurations, in the order of their reading."""
         more = [self.name] if self.name else []
         return self.board.shared_confs(*more) if self.name == _ALONE else self.board.dracut_confs(*more)
+
+    def is_broad(self, path: Path) -> bool:
+        """Whether a configuration takes what there is, and does not name what the board needs."""
+        return path.stem == _BROAD
 
     @property
     def modules(self) -> dict[str, Path]:

@@ -147,7 +147,7 @@ class Dracut(OfPackages):
     def _check(self, known: Known) -> None:
         """Raise KilnError for the first line of a configuration that does not do what it says."""
         for path in self._profile.files:
-            for finding in lint(path.read_text(), known):
+            for finding in lint(path.read_text(), known, useful=not self._profile.is_broad(path)):
                 if finding.wrong:
                     where = f"{os.path.relpath(path, self.board.root)}:{finding.number}"
                     raise KilnError(finding.text, where=where, hint=finding.instead or None)

@@ -20,14 +20,14 @@ def lint_(graph: Graph, *places: str) -> None:
     if not files:
         folder = os.path.relpath(graph.board.files / "dracut.conf.d")
         raise KilnError(f"{graph.board.name} has no configuration of dracut", hint=f"write {folder}/NAME.conf")
-    known = Known.of(*(graph.result(name).built().root for name in ("dracut", "linux")), own=profile.modules)
+    known = Known.of(*(part.built().root for part in (graph.result("dracut"), graph.kernel)), own=profile.modules)
     wrong = 0
     for file in files:
         try:
             text = file.read_text()
         except (OSError, ValueError) as error:
             raise KilnError(f"cannot read it: {error}", where=os.fspath(file)) from error
-        for finding in lint(text, known):
+        for finding in lint(text, known, useful=not profile.is_broad(file)):
             wrong += finding.wrong
             print(f"{os.path.relpath(file)}:{finding.number}: {finding.text}")
             if finding.instead:

@@ -30,7 +30,7 @@ openssh = Autotools(
     users=(User(name="sshd", uid=22, gid=22, home="/var/empty", shell="/bin/false"),),
     args=(
         "--sysconfdir=/etc/ssh", "--with-pid-dir=/run", "--with-default-path=/usr/sbin:/usr/bin:/sbin:/bin",
-        "--with-sandbox=seccomp_filter", "--disable-pkcs11", "--disable-libutil",
+        "--with-sandbox=seccomp_filter", "--without-pie", "--disable-pkcs11", "--disable-libutil",
         "--disable-lastlog", "--disable-utmp", "--disable-utmpx", "--disable-wtmp", "--disable-wtmpx",
     ),
 )  # fmt: skip
