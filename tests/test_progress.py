@@ -1,13 +1,17 @@
 """What a run shows, on a terminal and elsewhere."""
 
+import io
 import os
 import re
 import sys
 
 import pexpect
 import pytest
+from doit.task import Task
+from tqdm import tqdm
 
-from kiln.report.progress import duration
+from kiln.report.progress import Progress, duration
+from kiln.tasks import Action
 from tests.project import Project
 
 TALKS = """
@@ -21,6 +25,27 @@ TALKS = """
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (41, "41 s"), (60, "1:00"), (151.4, "2:31")])
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_task_that_has_the_terminal_has_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    tasks = {name: Task(name, [Action(print, interactive=name == "qemu")]) for name in ("cpio", "qemu")}
+    progress = Progress(Terminal(), {})
+    progress.initialize(tasks, ["cpio", "qemu"])
+    progress.execute_task(tasks["cpio"])
+    progress.add_success(tasks["cpio"])
+    assert "[0/2]" in terminal.getvalue()
+    progress.execute_task(tasks["qemu"])
+    assert not tqdm._instances  # type: ignore[attr-defined]
+    said = terminal.getvalue()
+    progress.add_success(tasks["qemu"])
+    progress.complete_run()
+    assert terminal.getvalue() == said
 
 
 @pytest.mark.sandbox

@@ -45,9 +45,8 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
         if not task.actions:
             return
         action = task.actions[0]
-        if action.interactive and self._bar:
-            self._quiet.set()
-            self._bar.clear()
+        if action.interactive:
+            self._end_bar()
         with self._lock:
             self._running[task.name] = (time.monotonic(), action.target)
         if not self._bar and action.target:
@@ -77,16 +76,22 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
         self._write("".join(f"  {line}\n" for line in text.splitlines()))
 
     def complete_run(self) -> None:
-        self._quiet.set()
-        if self._bar:
-            self._bar.close()
+        self._end_bar()
         self._write("".join(f"{line}\n" for line in self.runtime_errors))
+
+    def _end_bar(self) -> None:
+        """The terminal is another's now: even tqdm's own thread must not draw on it."""
+        self._quiet.set()
+        with self._lock:
+            bar, self._bar = self._bar, None
+            if bar:
+                bar.close()
 
     def _done(self, task: Any) -> float:
         with self._lock:
             started, _ = self._running.pop(task.name, (time.monotonic(), None))
-        if self._bar and task.actions:
-            self._bar.update()
+            if self._bar and task.actions:
+                self._bar.update()
         return time.monotonic() - started
 
     def _line(self, word: str, name: str, *notes: str | None, flush: bool = True) -> None:
@@ -95,7 +100,7 @@ class Progress(ConsoleReporter):  # type: ignore[misc]
 
     def _write(self, text: str, *, flush: bool = True) -> None:
         with self._lock:
-            if self._bar and not self._quiet.is_set():
+            if self._bar:
                 self._bar.clear()
             self.outstream.write(text)
             if flush:  # what is up to date comes by the thousand, and can wait for the next line
