@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,7 +218,11 @@ def test_what_only_begins_like_something_is_one_part(size: int, place: int, magi
         data = bytearray(filler * size)
         data[place : place + len(magic)] = magic[: max(size - place, 0)]
         (tmp_path / "file").write_bytes(data[:size])
+        tracemalloc.start()
         take_apart(tmp_path / "file", sample())
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 10_000_000
 
 
 LINKED = {

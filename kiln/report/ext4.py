@@ -12,11 +12,15 @@ _ROOT, _RESIZE, _JOURNAL = 2, 7, 8
 _64BIT = 0x80
 _EXTENTS = 0x80000
 _SECTOR = 512
+# Where the size of a block is, in powers of two from 1 KiB, and the largest that there is: 64 KiB.
+_BLOCK_SIZE, _LARGEST = 1024 + 24, 6
 
 
 def ext4(data: memoryview, reader: Reader) -> Found | None:
     """Where a file has holes, the blocks that it does take."""
     if len(data) < 2048 or data[1024 + 56] != 0x53 or data[1024 + 57] != 0xEF:
+        return None
+    if struct.unpack_from("<I", data, _BLOCK_SIZE)[0] > _LARGEST:
         return None
     volume = _Volume(data)
     sizes = {path: size for path, size in volume.walk() if not path.startswith("lost+found")}
@@ -37,7 +41,7 @@ class _Inode:
 class _Volume:
     def __init__(self, data: memoryview) -> None:
         self._data = data
-        self._block = 1024 << self._word(1024 + 24)
+        self._block = 1024 << self._word(_BLOCK_SIZE)
         self._inodes_per_group = self._word(1024 + 40)
         self._inode_size = struct.unpack_from("<H", data, 1024 + 88)[0]
         wide = self._word(1024 + 96) & _64BIT
