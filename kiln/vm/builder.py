@@ -66,6 +66,8 @@ spread() {{
 	ln -s /usr/sbin/btrfs /mkfs.btrfs
 	/mkfs.btrfs -q -L rootfs -d single -m single --rootdir /old /dev/vdb
 	mount -t btrfs /dev/vdb /new
+	# Devices it makes without their numbers.
+	cp -af /old/dev/. /new/dev
 	btrfs -q device add /dev/vdc /new
 	btrfs -q balance start -dconvert=raid1 -mconvert=raid1 /new
 	umount /new /old
