@@ -17,7 +17,11 @@ from tests.test_boot import ROOT, doit
 
 BOARD = "qemu-x86_64-dracut"
 # What the check finds at / where that is no ext4.
-OTHERS = dict.fromkeys(("overlay", "nbd", "iso", "iso-disk"), "overlay") | dict.fromkeys(("nfs", "nfsroot"), "nfs4?")
+OTHERS = {
+    **dict.fromkeys(("overlay", "nbd", "iso", "iso-disk"), "overlay"),
+    **dict.fromkeys(("nfs", "nfsroot"), "nfs4?"),
+    "btrfs": "btrfs",
+}
 FOUND = ("label", "uuid", "uki", "iso", "iso-disk")
 
 pytestmark = pytest.mark.boot

@@ -34,6 +34,13 @@ dracut Warning: Failed to mount -t auto -o ro /dev/vda /sysroot
 dracut Warning: *** Dropping you to a shell; the system will try
 Dropping to debug shell.
 """  # noqa: E501
+INCOMPLETE = """\
+BTRFS error (device vda): devid 1 uuid d9c14f3b-8987-4243-a3ca-c3ed4c14cea2 is missing
+BTRFS error (device vda): failed to read the system array: -2
+BTRFS error (device vda): open_ctree failed: -22
+dracut Warning: Failed to mount -t btrfs -o ro /dev/vda /sysroot
+Dropping to debug shell.
+"""
 UNKNOWN = """\
 mount: /sysroot: unknown filesystem type 'xfs'.
 dracut Warning: Failed to mount -t xfs -o ro /dev/vda /sysroot
@@ -82,6 +89,7 @@ MODULES = replace(SHED, kconfig={**SHED.kconfig, "CONFIG_BLK_DEV_DM": "m", "CONF
         (ABSENT.format("/dev/mapper/pot"), "the device mapper did not make it", '"luks", "lvm"] in configs/shed.toml'),
         (MAPPER + ABSENT.format("/dev/mapper/pot"), "CONFIG_BLK_DEV_DM is not set", "CONFIG_BLK_DEV_DM=y"),
         (DAMAGED, "/dev/vda is there, and its file system cannot be mounted", "`e2fsck -y /dev/vda`"),
+        (INCOMPLETE, "the btrfs of /dev/vda lies on several disks, and one of them is missing", "rootflags=degraded"),
         (NO_CHECKER, "/dev/mapper/linear was to be checked, and the initramfs has no fsck.ext4", "rd.skipfsck"),
         (UNKNOWN, "the kernel does not know xfs, as which /dev/vda is to be mounted: CONFIG_XFS_FS", "CONFIG_XFS_FS=y"),
         (DIED, "a hook gave up: the glaze is gone; the last one that spoke is glaze: pre-pivot", "rd.break=STAGE"),

@@ -39,6 +39,9 @@ def unmountable(case: Case) -> Account:
         if setup.kconfig.get(symbol) == "m":
             return f"{means}: its module is not in the initramfs", _add_drivers(case, name)
         return f"{means}: {setup.state([symbol])}", setup.enable([symbol])
+    if case.has(r"BTRFS error \(device \w+\): devid \d+ uuid \S+ is missing"):
+        then = "in dracut's shell, `exit` tries again; where the rest has all of it, rootflags=degraded does without"
+        return f"the btrfs of {device} lies on several disks, and one of them is missing, or came too late", then
     return (
         f"{device} is there, and its file system cannot be mounted: it is damaged, or it is no file system",
         f"initramfs:emergency has e2fsck: in dracut's shell, `e2fsck -y {device}`, with -b 32768 where the superblock"

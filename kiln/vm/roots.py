@@ -12,6 +12,8 @@ from kiln.vm.serving import by_machine, by_nbd
 
 # Room for what surrounds a file system (the header of LUKS takes 16 MiB), and for a file system with a key, in bytes.
 _ROOM, _SMALL = 24 << 20, 4 << 20
+# The smallest disk that btrfs takes has 109 MiB; it spreads what it holds over chunks of some MiB.
+_SPREAD = 300 << 20
 # The second machine's name for what it serves, and the address of the first on the network between them.
 _TARGET = "iqn.2026-01.kiln:root"
 _ADDRESS = "ip=10.9.0.2:::255.255.255.0::eth1:none"
@@ -55,6 +57,11 @@ def _degraded(request: Request) -> Boot:
     name, disks = _mirrored(request)
     # dracut waits for the other disk for two thirds of its patience.
     return _boot(request, disks[1], words=(f"rd.md.uuid={name}", "rd.retry=9"))
+
+
+def _btrfs(request: Request) -> Boot:
+    disks = make(request, "spread", _SPREAD, _SPREAD)
+    return _boot(request, *disks, words=())
 
 
 def _mirrored(request: Request) -> tuple[uuid.UUID, list[Path]]:
@@ -131,6 +138,12 @@ ROOTS = {
         media=("initramfs", "ext4"),
         boot=_degraded,
         dracut=("mdraid",),
+    ),
+    "btrfs": Road(
+        doc="a root on btrfs, mirrored over two disks",
+        media=("initramfs", "ext4"),
+        boot=_btrfs,
+        dracut=("btrfs",),
     ),
     "nbd": Road(
         doc="a root on another machine, by NBD, under a layer in memory",
