@@ -74,8 +74,8 @@ _NO_DRIVERS = {
 _WITH_PROGRAMS = {"dm_crypt": "crypt", "iscsi_tcp": "iscsi", "nfs": "nfs", "nbd": "nbd", "raid1": "mdraid"}
 # What a dracut module does nothing without.
 _DRIVER_OF = {
-    "btrfs": "btrfs", "crypt": "dm_crypt", "dmsquash-live": "squashfs", "iscsi": "iscsi_tcp", "lvm": "dm_mod", "mdraid": "md_mod",
-    "nbd": "nbd", "nfs": "nfsv4", "overlayfs": "overlay",
+    "btrfs": "btrfs", "crypt": "dm_crypt", "dmsquash-live": "squashfs", "iscsi": "iscsi_tcp", "lvm": "dm_mod",
+    "mdraid": "md_mod", "nbd": "nbd", "nfs": "nfsv4", "overlayfs": "overlay",
 }  # fmt: skip
 
 
