@@ -29,7 +29,7 @@ btrfs_progs = Autotools(
 @btrfs_progs.configure
 def configure(step: Step, board: Board) -> None:
     step.run("rsync", "-a", "--chmod=u+w", f"{step.src}/", ".")
-    # What its own script would run finds Automake by its plain name alone, which the tools tree does not have.
+    # The archive comes without configure, and the tools tree has Automake by its versioned names alone.
     step.run("autoreconf", "--install", env={"ACLOCAL": "aclocal-1.16", "AUTOMAKE": "automake-1.16"})
     btrfs_progs.style_configure(step, board)
 
