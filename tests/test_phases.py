@@ -40,11 +40,14 @@ def test_a_kernel_that_qemu_starts_has_three_phases_that_join(road: str, first: 
     assert found.end == at(road, " ok") < at(road, "reboot: Power down")
 
 
-def test_an_initramfs_that_hands_over_is_a_phase_of_its_own() -> None:
-    found = course(read(text("label")))
+@pytest.mark.parametrize(
+    ("road", "over"), [("label", "initramfs: starts /sbin/init"), ("dracut", "dracut: Switching root")]
+)
+def test_an_initramfs_that_hands_over_is_a_phase_of_its_own(road: str, over: str) -> None:
+    found = course(read(text(road)))
     assert names(found) == ["firmware", "kernel", "initramfs", "userspace"]
-    assert found.phases[2].start == at("label", "Run /init as init process")
-    assert found.phases[2].end == at("label", "initramfs: starts /sbin/init")
+    assert found.phases[2].start == at(road, "Run /init as init process")
+    assert found.phases[2].end == at(road, over)
 
 
 @pytest.mark.parametrize(

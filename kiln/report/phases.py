@@ -20,7 +20,7 @@ _KERNEL = re.compile(r"EFI stub: |Booting Linux on |Linux version \d")
 _FIRST_PROGRAM = re.compile(r"Run /\S+ as init process")
 _FREED = re.compile(r"Freeing unused kernel ")
 _INITRAMFS = re.compile(r"(?:initramfs|dracut[\w-]*(?:\[\d+\])?): ")
-_HANDED_OVER = re.compile(r"initramfs: starts |: Switching root")
+_HANDED_OVER = re.compile(r"initramfs: starts |dracut: Switching root")
 _CHECKED = re.compile(r"KILN-CHECK \w+ ok$")
 # What a boot comes to that nobody checks: a login, or a shell's prompt.
 _PROMPT = re.compile(r" login: ?$|(?:^|\s)[\w.-]+:[~/]\S*# ")
