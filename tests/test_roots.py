@@ -20,7 +20,7 @@ BOARD = "qemu-x86_64-dracut"
 OTHERS = {
     **dict.fromkeys(("overlay", "nbd", "iso", "iso-disk"), "overlay"),
     **dict.fromkeys(("nfs", "nfsroot"), "nfs4?"),
-    "btrfs": "btrfs",
+    **dict.fromkeys(("btrfs", "btrfs-degraded"), "btrfs"),
 }
 FOUND = ("label", "uuid", "uki", "iso", "iso-disk")
 

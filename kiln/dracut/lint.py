@@ -189,7 +189,7 @@ def _useless(statement: Statement, known: Known) -> Iterator[Finding]:
         driver = _DRIVER_OF.get(word)
         if driver and driver not in known.drivers and driver not in known.builtin:
             text = f"{statement.key}: this kernel has no {driver}, without which {word} does nothing"
-            instead = "[kconfig] linux of the board takes a fragment that has it, such as storage or nfsroot"
+            instead = "[kconfig] linux of the board takes a fragment that has it, such as storage, btrfs or nfsroot"
             yield Finding(number=statement.number, text=text, instead=instead)
 
 

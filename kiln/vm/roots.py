@@ -60,8 +60,11 @@ def _degraded(request: Request) -> Boot:
 
 
 def _btrfs(request: Request) -> Boot:
-    disks = make(request, "spread", _SPREAD, _SPREAD)
-    return _boot(request, *disks, words=())
+    return _boot(request, *make(request, "spread", _SPREAD, _SPREAD), words=())
+
+
+def _btrfs_degraded(request: Request) -> Boot:
+    return _boot(request, make(request, "spread", _SPREAD, _SPREAD)[1], words=("rootflags=degraded",))
 
 
 def _mirrored(request: Request) -> tuple[uuid.UUID, list[Path]]:
@@ -143,6 +146,12 @@ ROOTS = {
         doc="a root on btrfs, mirrored over two disks",
         media=("initramfs", "ext4"),
         boot=_btrfs,
+        dracut=("btrfs",),
+    ),
+    "btrfs-degraded": Road(
+        doc="a root on btrfs, mirrored over two disks, of which one is gone",
+        media=("initramfs", "ext4"),
+        boot=_btrfs_degraded,
         dracut=("btrfs",),
     ),
     "nbd": Road(
