@@ -157,6 +157,9 @@ class Graph:
     @cached_property
     def rootfs(self) -> Rootfs:
         names = self.runtime()
+        if self.board.kernel and KERNEL_MODULES in names:
+            hint = f"leave {KERNEL_MODULES} out; an overlay can have those of {self.board.kernel.name}, in lib/modules"
+            raise KilnError(f"{KERNEL_MODULES} is of a kernel that is built here", where="packages", hint=hint)
         packages = [self.recipes[name].package for name in names]
         return Rootfs(self.board, packages, [self.result(name) for name in names], self.store)
 

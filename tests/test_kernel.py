@@ -1,6 +1,7 @@
 """Kernels that somebody else built."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ KERNEL = b"a kernel, built elsewhere\n"
 SHA256 = hashlib.sha256(KERNEL).hexdigest()
 
 
-def board(project: Project, file: str, sha256: str = SHA256, more: str = "") -> None:
-    project.board(packages=[], more=f'[kernel]\nfile = "{file}"\nsha256 = "{sha256}"\n{more}')
+def board(project: Project, file: str, sha256: str = SHA256, more: str = "", packages: Sequence[str] = ()) -> None:
+    project.board(packages=list(packages), more=f'[kernel]\nfile = "{file}"\nsha256 = "{sha256}"\n{more}')
 
 
 def place(project: Project, name: str = "vmlinuz-lts") -> Path:
@@ -48,6 +49,13 @@ def test_no_kernel_is_built_then(project: Project) -> None:
     assert "linux:build" not in {dep.id for dep in graph.image.deps}
     assert "kernel" in {dep.id for dep in graph.image.deps}
     assert "embedded" not in graph.media
+
+
+def test_modules_of_another_kernel_stay_out(project: Project) -> None:
+    project.recipe("linux-modules")
+    board(project, "vmlinuz-lts", packages=["linux-modules"])
+    with pytest.raises(KilnError, match=r"packages: linux-modules is of .*\n.* can have those of vmlinuz-lts"):
+        _ = project.graph().rootfs
 
 
 @pytest.mark.parametrize(
