@@ -39,16 +39,35 @@ def test_it_leads_to_the_real_root(road: str) -> None:
     assert re.search(rf"info root={OTHERS.get(road, 'ext4')}$", log, re.MULTILINE)
 
 
-def test_a_wrong_passphrase_is_told_and_asked_for_again() -> None:
-    child = pexpect.spawn(
+def start(road: str, append: str) -> "pexpect.spawn[str]":
+    return pexpect.spawn(
         sys.executable,
-        ["-m", "doit", "qemu", "BOOT=luks", f"BOARD={BOARD}", "APPEND=quiet"],
+        ["-m", "doit", "qemu", f"BOOT={road}", f"BOARD={BOARD}", f"APPEND={append}"],
         cwd=os.fspath(ROOT),
         env=dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)},
         encoding="utf-8",
         codec_errors="replace",
         timeout=180,
     )
+
+
+def test_a_btrfs_waits_for_all_its_disks_and_says_so() -> None:
+    child = start("btrfs-degraded", "rootflags=ro rd.retry=8")
+    child.expect(r"waiting for the hook initqueue/finished/50-all-disks-of-the-root: \d+ s")
+    child.expect("dracut:/# ")
+    (*_, found) = diagnose(read(str(child.before)), Setup())
+    assert "one did not come" in found.means
+    child.sendline("rm /var/lib/dracut/hooks/initqueue/finished/*; mount -o degraded,ro /dev/vda /sysroot; exit")
+    child.expect("kiln:~# ")
+    child.sendline("mount | grep ' / '; poweroff")
+    child.expect("on / type btrfs .*degraded")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_a_wrong_passphrase_is_told_and_asked_for_again() -> None:
+    child = start("luks", "quiet")
     child.expect(r"the passphrase is (\w+)")
     assert isinstance(child.match, re.Match)
     secret = child.match[1]

@@ -103,6 +103,12 @@ MODULES = replace(SHED, kconfig={**SHED.kconfig, "CONFIG_BLK_DEV_DM": "m", "CONF
             "remove the hook",
         ),
         (
+            "dracut Warning: Could not boot.\n"
+            f"dracut Warning: A disk of the btrfs on {LABEL} is missing: rootflags=degraded does without\n",
+            f"the btrfs on {LABEL} lies on several disks, of which one did not come",
+            "rootflags=degraded",
+        ),
+        (
             f"dracut: waiting for {LABEL}: 5 s, try 5 of 360\n",
             f"the boot was still waiting for {LABEL} when the log ended",
             "rd.retry=",

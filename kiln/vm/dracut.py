@@ -87,6 +87,11 @@ def init_ended(case: Case) -> Account:
 
 
 def gave_up(case: Case) -> Account:
+    if lacking := re.search(r"A disk of the btrfs on (\S+) is missing", "\n".join(case.lines)):
+        return (
+            f"the btrfs on {lacking[1]} lies on several disks, of which one did not come",
+            "rootflags=degraded on the kernel's command line does without, if the others have all of it",
+        )
     waited = [row[1] for line in case.lines if (row := re.match(r"dracut: waiting for (.*): \d+ s, try", line))]
     return (
         f"dracut waited for {waited[-1] if waited else 'the root'}, and gave up",

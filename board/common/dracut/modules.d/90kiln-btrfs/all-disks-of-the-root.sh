@@ -1,0 +1,11 @@
+#!/bin/sh
+# What returns 0 here is not asked again.
+
+case "$root ,$(getarg rootflags=)," in
+    *,degraded,*) return 0 ;;
+    block:*) kiln_root=${root#block:} ;;
+    *) return 0 ;;
+esac
+[ -b "$kiln_root" ] || return 1
+strstr "$(udevadm info --query=property --name="$kiln_root")" "ID_FS_TYPE=btrfs" || return 0
+btrfs device ready "$kiln_root" > /dev/null 2>&1
