@@ -13,9 +13,10 @@ VARIABLES = $(filter-out PYTHON=% PYTEST=% BENCH=%,$(MAKEOVERRIDES))
 image: $(READY)
 	@$(VENV)/bin/doit image $(VARIABLES)
 
-# All tests: lint, types, units, real builds in the sandbox, and the board booted by every road.
+# All tests: lint, types, units, real builds in the sandbox, and the board booted by every road. Under emulation, a machine
+# that boots takes one processor, whoever else waits.
 test: check
-	@$(VENV)/bin/pytest -m "sandbox or boot" $(PYTEST)
+	@$(VENV)/bin/pytest -n 2 --dist loadfile -m "sandbox or boot" $(PYTEST)
 
 check: $(DEV)
 	@$(VENV)/bin/ruff check .
