@@ -1,6 +1,25 @@
 """The console of a machine, and a person at its shell."""
 
+import os
+import sys
+from pathlib import Path
+
 import pexpect
+
+ROOT = Path(__file__).parent.parent
+
+
+def qemu(*words: str) -> "pexpect.spawn[str]":
+    """`doit qemu` of this checkout, on a terminal."""
+    return pexpect.spawn(
+        sys.executable,
+        ["-m", "doit", "qemu", *words],
+        cwd=os.fspath(ROOT),
+        env=dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)},
+        encoding="utf-8",
+        codec_errors="replace",
+        timeout=180,
+    )
 
 
 class Console:

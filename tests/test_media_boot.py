@@ -1,12 +1,12 @@
 """Disks as people use them: their menus on the serial console, by each boot loader, and those that are only read."""
 
 import os
-import sys
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from tests.console import qemu
 from tests.test_boot import BOARD, OWN, copy_to, doit
 
 ROOT = Path(__file__).parent.parent
@@ -18,14 +18,7 @@ pytestmark = pytest.mark.boot
 
 @pytest.mark.parametrize("road", ["disk", "grub", "uefi"])
 def test_another_entry_can_be_chosen(road: str) -> None:
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "doit", "qemu", f"BOOT={road}"],
-        cwd=os.fspath(ROOT),
-        encoding="utf-8",
-        codec_errors="replace",
-        timeout=180,
-    )
+    child = qemu(f"BOOT={road}")
     child.expect(TITLE)
     for key in (DOWN, DOWN, "\r"):
         child.send(key)
@@ -43,15 +36,7 @@ def test_another_entry_can_be_chosen(road: str) -> None:
 
 @pytest.mark.parametrize("road", ["disk", "grub", "uefi"])
 def test_the_last_entry_is_for_emergencies_where_dracut_makes_the_initramfs(road: str) -> None:
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "doit", "qemu", f"BOOT={road}", "BOARD=qemu-x86_64-dracut"],
-        cwd=os.fspath(ROOT),
-        env=dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)},
-        encoding="utf-8",
-        codec_errors="replace",
-        timeout=180,
-    )
+    child = qemu(f"BOOT={road}", "BOARD=qemu-x86_64-dracut")
     child.expect("A shell with tools that repair")
     for title in ("Linux with every message", "A root shell before", "A shell with tools"):
         child.send(DOWN)

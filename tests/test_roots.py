@@ -1,8 +1,6 @@
 """Roots that must be put together first, or lie on another machine: each is made, booted, and checked from inside."""
 
-import os
 import re
-import sys
 import time
 
 import pexpect
@@ -13,6 +11,7 @@ from kiln.settings import Settings
 from kiln.vm.diagnose import diagnose, read
 from kiln.vm.roots import ROOTS
 from kiln.vm.setup import Setup
+from tests.console import qemu
 from tests.test_boot import ROOT, doit
 
 BOARD = "qemu-x86_64-dracut"
@@ -39,20 +38,8 @@ def test_it_leads_to_the_real_root(road: str) -> None:
     assert re.search(rf"info root={OTHERS.get(road, 'ext4')}$", log, re.MULTILINE)
 
 
-def start(road: str, append: str) -> "pexpect.spawn[str]":
-    return pexpect.spawn(
-        sys.executable,
-        ["-m", "doit", "qemu", f"BOOT={road}", f"BOARD={BOARD}", f"APPEND={append}"],
-        cwd=os.fspath(ROOT),
-        env=dict(os.environ) | {"PYTHONPATH": os.fspath(ROOT)},
-        encoding="utf-8",
-        codec_errors="replace",
-        timeout=180,
-    )
-
-
 def test_a_btrfs_waits_for_all_its_disks_and_says_so() -> None:
-    child = start("btrfs-degraded", "rootflags=ro rd.retry=8")
+    child = qemu("BOOT=btrfs-degraded", f"BOARD={BOARD}", "APPEND=rootflags=ro rd.retry=8")
     child.expect(r"waiting for the hook initqueue/finished/50-all-disks-of-the-root: \d+ s")
     child.expect("dracut:/# ")
     (*_, found) = diagnose(read(str(child.before)), Setup())
@@ -67,7 +54,7 @@ def test_a_btrfs_waits_for_all_its_disks_and_says_so() -> None:
 
 
 def test_a_wrong_passphrase_is_told_and_asked_for_again() -> None:
-    child = start("luks", "quiet")
+    child = qemu("BOOT=luks", f"BOARD={BOARD}", "APPEND=quiet")
     child.expect(r"the passphrase is (\w+)")
     assert isinstance(child.match, re.Match)
     secret = child.match[1]

@@ -7,5 +7,8 @@ case "$root ,$(getarg rootflags=)," in
     *) return 0 ;;
 esac
 [ -b "$kiln_root" ] || return 1
-strstr "$(udevadm info --query=property --name="$kiln_root")" "ID_FS_TYPE=btrfs" || return 0
+kiln_known=$(udevadm info --query=property --name="$kiln_root")
+# The kernel makes the device before udev has looked what is on it.
+strstr "$kiln_known" USEC_INITIALIZED= || return 1
+strstr "$kiln_known" ID_FS_TYPE=btrfs || return 0
 btrfs device ready "$kiln_root" > /dev/null 2>&1
