@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,6 +149,24 @@ def test_twenty_people_log_in_at_once(clients: Clients, node: Guest, keys: dict[
     ]
     ends = [person.communicate(f"person {number}\n", timeout=170) for number, person in enumerate(people)]
     assert [(out, err) for out, err in ends] == [(f"person {number}\ndone\n", "") for number in range(20)]
+
+
+def test_those_who_are_slow_to_log_in_shut_nobody_out(
+    clients: Clients, graph: Callable[..., Graph], keys: dict[str, Path], tmp_path: Path
+) -> None:
+    # A machine of its own: sshd turns those away for a while who come and do not log in.
+    guest = Guest(graph(), tmp_path / "log")
+    try:
+        guest.answers()
+        # sshd starts again once its RSA key is made, and who comes just then is turned away.
+        rsa = "until [ -s /etc/ssh/ssh_host_rsa_key ]; do sleep 1; done; sleep 2"
+        Login(clients, guest, "kim", keys["ed25519"]).ask(rsa)
+        with ExitStack() as stack:
+            for _ in range(30):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", int(guest.port)), timeout=60))
+                assert connection.recv(8) == b"SSH-2.0-"
+    finally:
+        guest.off()
 
 
 @contextmanager

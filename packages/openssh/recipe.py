@@ -47,6 +47,9 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 
+# From ten people on that are not logged in yet, sshd would turn away one in three; slow machines have that many soon.
+MaxStartups 50:30:100
+
 UseDNS no
 Subsystem sftp /usr/libexec/sftp-server
 
