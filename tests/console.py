@@ -22,11 +22,20 @@ def qemu(*words: str) -> "pexpect.spawn[str]":
     )
 
 
+def tell(child: "pexpect.spawn[str]", secret: str, reply: str) -> None:
+    """Type a secret until ``reply`` comes: who asks for one throws away what was typed before the echo was off."""
+    for _ in range(18):
+        child.sendline(secret)
+        if child.expect([reply, pexpect.TIMEOUT], timeout=10) == 0:
+            return
+    raise AssertionError(f"no {reply!r} after {child.before}")
+
+
 class Console:
     """QEMU, as ``argv`` starts it, with its serial line on a terminal."""
 
     def __init__(self, argv: list[str]) -> None:
-        self.child = pexpect.spawn(argv[0], argv[1:], encoding="utf-8", timeout=90)
+        self.child = pexpect.spawn(argv[0], argv[1:], encoding="utf-8", timeout=180)
 
     def until(self, pattern: str | type[pexpect.EOF]) -> str:
         """What comes before a pattern, such as a shell's prompt."""

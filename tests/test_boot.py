@@ -18,8 +18,8 @@ from kiln.settings import Settings
 from kiln.stage import Stage
 from kiln.vm.roads import ROADS
 from kiln.vm.roots import ROOTS
+from tests.console import ROOT, qemu
 
-ROOT = Path(__file__).parent.parent
 BOARD = "qemu-x86_64"
 OUTPUT = ROOT / "output" / BOARD
 
@@ -102,9 +102,7 @@ class Console:
     """``doit qemu`` on a terminal, and a person at its shell."""
 
     def __init__(self, *words: str) -> None:
-        self.child = pexpect.spawn(
-            sys.executable, ["-m", "doit", "qemu", *words], cwd=os.fspath(ROOT), encoding="utf-8", timeout=90
-        )
+        self.child = qemu(*words)
         self.child.expect("-nodefaults")
         self.child.expect("# ")
 

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.test_boot import ROOT, doit
+from tests.console import ROOT
+from tests.test_boot import doit
 from tests.test_network import Node
 
 BOARD = "qemu-x86_64-container"

@@ -6,8 +6,8 @@ import pytest
 
 from kiln.dracut.profile import PROFILES, Profile
 from kiln.errors import KilnError
+from tests.console import ROOT
 from tests.project import Project
-from tests.test_boot import ROOT
 
 
 def profile(project: Project, name: str = "", *chosen: str) -> Profile:

@@ -176,7 +176,7 @@ class Lab:
     def boot(self, cmdline: str, *drives: str, words: tuple[str, ...] = ()) -> list[str]:
         """Boot to the end; what came on the console."""
         argv = [*self.argv(cmdline, drives, interactive=False), *words]
-        transcript = record(argv, self.folder / "boot.log", timeout=120, silence=30)
+        transcript = record(argv, self.folder / "boot.log", timeout=300, silence=90)
         lines = [line.strip() for _, line in transcript.lines]
         assert transcript.ended == "exit", "\n".join(lines)
         return lines
@@ -319,7 +319,7 @@ def test_a_drive_that_is_plugged_in_late_is_waited_for(lab: Lab) -> None:
 
 def plug_in(place: Path, log: Path) -> None:
     """Plug a stick into a machine that waits for it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (log.exists() and "waits for UUID" in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     with socket.socket(socket.AF_UNIX) as connection:

@@ -21,9 +21,10 @@ from kiln.settings import Settings
 from kiln.vm.check import boot_and_check
 from kiln.vm.qemu import Boot, find_qemu
 from kiln.vm.setup import Setup
+from tests.console import ROOT
 from tests.initramfs import archive, file, folder
 from tests.rootfs import sample
-from tests.test_boot import ROOT, doit
+from tests.test_boot import doit
 
 pytestmark = pytest.mark.sandbox
 

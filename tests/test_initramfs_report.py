@@ -20,10 +20,11 @@ from kiln.report import profiles
 from kiln.sandbox import Sandbox
 from kiln.store import Store, Work
 from kiln.verbs import initramfs
+from tests.console import ROOT
 from tests.elf import elf
 from tests.initramfs import archive, file, folder, joined, symlink
 from tests.project import Project
-from tests.test_boot import ROOT, doit
+from tests.test_boot import doit
 
 BOARD = "qemu-x86_64-dracut"
 LOADER = "/lib/ld-musl-x86_64.so.1"

@@ -18,7 +18,8 @@ from kiln.graph import Graph
 from kiln.sandbox import Mount, Sandbox
 from kiln.settings import Settings
 from kiln.vm.qemu import Boot, Machine, command, find_program, kvm_works
-from tests.test_boot import BOARD, OUTPUT, OWN, ROOT, copy_to, doit
+from tests.console import ROOT
+from tests.test_boot import BOARD, OUTPUT, OWN, copy_to, doit
 
 pytestmark = pytest.mark.boot
 
@@ -53,7 +54,7 @@ class Node:
         else:
             boot = Boot(kernel=files / "bzImage", initrd=files / "rootfs.cpio.zst", cmdline=cmdline)
         argv = command(machine, boot, program=program, kvm=kvm_works(machine, program), interactive=True)
-        self.child = pexpect.spawn(argv[0], [*argv[1:], *more], encoding="utf-8", timeout=90)
+        self.child = pexpect.spawn(argv[0], [*argv[1:], *more], encoding="utf-8", timeout=180)
         self.greeting = self.greet()
 
     def greet(self) -> str:

@@ -17,8 +17,9 @@ import pytest
 
 from kiln.graph import Graph
 from kiln.sandbox import Mount
+from tests.console import ROOT
 from tests.guest import Clients, Guest, Login, build, free_port
-from tests.test_boot import ROOT, copy_to
+from tests.test_boot import copy_to
 
 pytestmark = pytest.mark.boot
 
@@ -69,10 +70,21 @@ def graph(root: Path, keys: dict[str, Path]) -> Callable[..., Graph]:
     return _graph
 
 
+def has_all_keys(login: Login) -> None:
+    """Wait until sshd has its RSA key: it starts again for that, and turns away who comes just then."""
+    login.ask(
+        "until [ -s /etc/ssh/ssh_host_rsa_key ]; do sleep 1; done;"
+        "until ssh-keyscan -T 60 -t rsa 127.0.0.1 2>/dev/null | grep -q ssh-rsa; do sleep 1; done"
+    )
+
+
 @pytest.fixture(scope="module")
-def node(graph: Callable[..., Graph], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+def node(
+    clients: Clients, graph: Callable[..., Graph], keys: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guest]:
     guest = Guest(graph(), tmp_path_factory.mktemp("guest") / "log")
     guest.answers()
+    has_all_keys(Login(clients, guest, "root", keys["ed25519"]))
     yield guest
     guest.off()
 
@@ -158,9 +170,7 @@ def test_those_who_are_slow_to_log_in_shut_nobody_out(
     guest = Guest(graph(), tmp_path / "log")
     try:
         guest.answers()
-        # sshd starts again once its RSA key is made, and who comes just then is turned away.
-        rsa = "until [ -s /etc/ssh/ssh_host_rsa_key ]; do sleep 1; done; sleep 2"
-        Login(clients, guest, "kim", keys["ed25519"]).ask(rsa)
+        has_all_keys(Login(clients, guest, "kim", keys["ed25519"]))
         with ExitStack() as stack:
             for _ in range(30):
                 connection = stack.enter_context(socket.create_connection(("127.0.0.1", int(guest.port)), timeout=60))
@@ -197,7 +207,7 @@ def test_ports_are_forwarded_both_ways(clients: Clients, kim: Login) -> None:
     words = ["-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{local}:127.0.0.1:22"]
     with subprocess.Popen([clients.folder / "ssh", *kim.argv("sleep 60", options=tuple(words))]) as tunnel:
         seen = b""
-        for _ in range(300):
+        for _ in range(1200):
             try:
                 with socket.create_connection(("127.0.0.1", local), timeout=5) as connection:
                     seen = connection.recv(7)
@@ -211,12 +221,10 @@ def test_ports_are_forwarded_both_ways(clients: Clients, kim: Login) -> None:
 def test_the_host_has_a_key_of_each_kind_that_it_made_itself(
     clients: Clients, node: Guest, admin: Login, graph: Callable[..., Graph]
 ) -> None:
-    for _ in range(120):  # the last one takes its time
-        found = clients.run("ssh-keyscan", "-p", node.port, "127.0.0.1").stdout
-        if found.count("127.0.0.1") == len(KINDS):
-            break
-        time.sleep(1)
-    assert {line.split()[1] for line in found.splitlines()} == {"ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"}
+    # The kinds are named, since sshd soon turns those away who come and do not log in.
+    scan = clients.run("ssh-keyscan", "-T", "120", "-t", ",".join(KINDS), "-p", node.port, "127.0.0.1")
+    kinds = {line.split()[1] for line in scan.stdout.splitlines()}
+    assert kinds == {"ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"}, scan.stderr
     assert admin.ask("stat -c %a:%U /etc/ssh/ssh_host_*_key").splitlines() == ["600:root"] * 3
     shipped = json.loads((graph().image.files()["manifest.json"]).read_text())
     assert not [row for row in shipped if "ssh_host" in row["path"]]

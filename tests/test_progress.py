@@ -57,7 +57,7 @@ def test_a_terminal_shows_the_running_step_and_its_last_line(real_project: Proje
         cwd=os.fspath(real_project.root),
         env=real_project.env({"TERM": "xterm"}),
         encoding="utf-8",
-        timeout=30,
+        timeout=120,
         dimensions=(24, 100),
     )
     child.expect(r"\[\d+/\d+\] pot:build \d+ s   turning the wheel \d")

@@ -14,7 +14,8 @@ from kiln.image.boot import Disk
 from kiln.kernel import kernel_image
 from kiln.settings import Settings
 from kiln.vm.qemu import Boot, command, find_qemu
-from tests.test_boot import ROOT, doit
+from tests.console import ROOT
+from tests.test_boot import doit
 
 pytestmark = pytest.mark.boot
 

@@ -1,7 +1,6 @@
 """Roots that must be put together first, or lie on another machine: each is made, booted, and checked from inside."""
 
 import re
-import time
 
 import pexpect
 import pytest
@@ -11,8 +10,8 @@ from kiln.settings import Settings
 from kiln.vm.diagnose import diagnose, read
 from kiln.vm.roots import ROOTS
 from kiln.vm.setup import Setup
-from tests.console import qemu
-from tests.test_boot import ROOT, doit
+from tests.console import ROOT, qemu, tell
+from tests.test_boot import doit
 
 BOARD = "qemu-x86_64-dracut"
 # What the check finds at / where that is no ext4.
@@ -59,14 +58,10 @@ def test_a_wrong_passphrase_is_told_and_asked_for_again() -> None:
     assert isinstance(child.match, re.Match)
     secret = child.match[1]
     child.expect("Enter passphrase for")
-    time.sleep(1)  # what is typed before the echo is off is thrown away
-    child.sendline("pottery")
-    child.expect("No key available with this passphrase")
+    tell(child, "pottery", "No key available with this passphrase")
     wrong = f"{child.before}{child.after}"
     child.expect("Enter passphrase for")
-    time.sleep(1)
-    child.sendline(secret)
-    child.expect("kiln:~# ")
+    tell(child, secret, "kiln:~# ")
     child.sendline("mount | grep ' / '; poweroff")
     child.expect("/dev/mapper/luks-.* on / type ext4")
     child.expect(pexpect.EOF)

@@ -259,7 +259,7 @@ def test_a_kill_leaves_nothing(project: Project, server: Server, archive: Debian
         project.command("new-package", "demo", f"{server.url}/demo-1.tar.gz"), cwd=project.root, env=project.env(),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not server.asked:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -41,7 +41,7 @@ def test_a_line_has_the_time_of_its_first_byte(tmp_path: Path) -> None:
 
 
 def test_a_prompt_without_its_end_is_kept(tmp_path: Path) -> None:
-    transcript = shell(r"printf 'welcome\nlogin: '; exec sleep 60", tmp_path / "log", silence=0.3)
+    transcript = shell(r"printf 'welcome\nlogin: '; exec sleep 60", tmp_path / "log", silence=2)
     assert transcript.ended == "silent"
     assert texts(transcript) == ["welcome", "login: "]
     assert (tmp_path / "log").read_text().endswith("] login: \n")
@@ -57,20 +57,20 @@ def test_what_it_asks_is_answered_each_time(tmp_path: Path) -> None:
 
 
 def test_what_talks_for_ever_is_ended(tmp_path: Path) -> None:
-    transcript = shell("echo $$; while :; do echo again; sleep 0.05; done", tmp_path / "log", timeout=0.5)
+    transcript = shell("echo $$; while :; do echo again; sleep 0.05; done", tmp_path / "log", timeout=2)
     assert (transcript.ended, transcript.status) == ("timeout", None)
     assert "again" in texts(transcript)
     assert_gone(texts(transcript)[0])
 
 
 def test_what_says_nothing_is_ended(tmp_path: Path) -> None:
-    transcript = shell("echo $$; exec sleep 60", tmp_path / "log", silence=0.3)
+    transcript = shell("echo $$; exec sleep 60", tmp_path / "log", silence=2)
     assert (transcript.ended, transcript.status) == ("silent", None)
     assert_gone(texts(transcript)[0])
 
 
 def test_what_closes_its_output_and_stays_is_ended(tmp_path: Path) -> None:
-    transcript = shell("echo $$; exec sleep 60 >/dev/null 2>&1", tmp_path / "log", timeout=0.5)
+    transcript = shell("echo $$; exec sleep 60 >/dev/null 2>&1", tmp_path / "log", timeout=2)
     assert (transcript.ended, transcript.status) == ("timeout", None)
     assert_gone(texts(transcript)[0])
 

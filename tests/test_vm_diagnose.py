@@ -315,7 +315,7 @@ def booted(graph: Graph, tmp_path: Path) -> Booted:
             kvm=False,
             interactive=False,
         )
-        transcript = record(argv, tmp_path / "log", timeout=120, silence=60)
+        transcript = record(argv, tmp_path / "log", timeout=300, silence=120)
         assert transcript.ended == "exit", (tmp_path / "log").read_text()
         return diagnose(read((tmp_path / "log").read_text()), setup)
 

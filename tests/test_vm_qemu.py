@@ -161,7 +161,7 @@ def test_qemu_boots_a_disk_and_leaves_it_alone(tmp_path: Path) -> None:
     disk.write_bytes(image)
     program = find_program("x86_64", None)
     words = command(MACHINE, Boot(drives=(disk,)), program=program, kvm=False, interactive=False, check="word")
-    transcript = record(words, tmp_path / "log", timeout=60, silence=30)
+    transcript = record(words, tmp_path / "log", timeout=180, silence=90)
     assert (transcript.ended, transcript.status) == ("exit", 0)
     assert "hello from the disk" in [text for _, text in transcript.lines]
     assert disk.read_bytes() == image

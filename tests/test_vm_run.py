@@ -46,6 +46,6 @@ def test_every_boot_has_a_word_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_machine_that_is_not_well(tmp_path: Path, script: str, reason: str) -> None:
-    found = boot(script, tmp_path / "log", silence=0.5)
+    found = boot(script, tmp_path / "log", silence=2)
     assert not found.ok
     assert reason in found.reason
