@@ -70,10 +70,6 @@ class Entry:
         differs = [] if words or tree.hash == self.digest else ["files.json or stamp.json was altered"]
         return [f"{path} {word}" for path, word in sorted(words.items())] + differs
 
-    def condemn(self) -> None:
-        """Let nobody find this entry again, so that the next run makes it anew."""
-        (self.path / "stamp.json").unlink(missing_ok=True)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -151,6 +147,14 @@ class Store:
             entry = read(stamp.parent)
             if entry and name in ("", entry.inputs.get("name")):
                 yield entry
+
+    def illegible(self) -> Iterator[tuple[Path, str]]:
+        """The folders of this store whose stamp is damaged, and how; none of them is an entry."""
+        for stamp in sorted(self.path.glob("*/stamp.json")):
+            try:
+                _read(stamp.parent)
+            except ValueError as error:
+                yield stamp.parent, str(error)
 
     def build(
         self,
@@ -312,6 +316,20 @@ class Store:
 def read(path: Path) -> Entry | None:
     """The entry in a folder; None where it is not finished, not whole, or of another format."""
     try:
+        return _read(path)
+    except ValueError as error:
+        say(f"damaged  {path}/stamp.json ({error}); what it stood for is made again")
+        return None
+
+
+def condemn(path: Path) -> None:
+    """Let nobody find the entry in a folder again, so that the next run makes it anew."""
+    (path / "stamp.json").unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Entry | None:
+    """As `read`; ValueError where the stamp is damaged."""
+    try:
         with open(f"{path}/stamp.json", "rb") as file:
             text = file.read()
     except OSError:
@@ -324,9 +342,8 @@ def read(path: Path) -> Entry | None:
         if stamp["seal"] != digest.of_value(made):
             raise ValueError("its seal does not fit")
         return Entry(path=path, inputs=stamp["inputs"], seconds=stamp["seconds"], **made)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        say(f"damaged  {path}/stamp.json ({error}); what it stood for is made again")
-        return None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _written(path: Path) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kiln import digest
 from kiln.errors import KilnError
-from kiln.store import Entry, Store, Work
+from kiln.store import Entry, Store, Work, condemn
 
 # Stands in inputs for the content of a dependency that was not built yet.
 UNKNOWN = "not built yet"
@@ -98,7 +98,7 @@ class Target(ABC):
                 self._damage = entry.damage()
                 if self._damage and ours:
                     with suppress(OSError):  # of a store that can only be read
-                        entry.condemn()
+                        condemn(entry.path)
         if self._damage:  # every user must hear of it, not only the first
             more = f" (and {len(self._damage) - 1} more)" if len(self._damage) > 1 else ""
             hint = "run the same command again, which makes it anew"

@@ -132,6 +132,19 @@ def test_verify_names_what_was_altered_and_the_next_run_mends_it(made: Project) 
 
 
 @pytest.mark.sandbox
+def test_verify_names_a_stamp_that_was_altered(made: Project) -> None:
+    (stamp,) = made.store.glob("b-1-*/stamp.json")
+    stamp.chmod(0o644)
+    stamp.write_text("{")
+    told = run(made, "verify", status=1)
+    assert told.count("damaged  ") == 1
+    assert f"damaged  {stamp.parent.name}  stamp.json (" in told
+    assert "1 of " in told
+    assert "built   b:build" in run(made, "image")
+    assert run(made, "verify").endswith(" results, all as they were built\n")
+
+
+@pytest.mark.sandbox
 def test_store_shows_sizes_by_package(made: Project) -> None:
     rows = {line.split()[0]: line.split()[1] for line in run(made, "store").splitlines()}
     assert (rows["a"], rows["b"], rows["linux"]) == ("2", "1", "1")

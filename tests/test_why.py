@@ -8,7 +8,7 @@ import pytest
 from kiln.graph import Graph
 from kiln.report.why import difference, reasons, why
 from kiln.settings import Settings
-from kiln.store import Store
+from kiln.store import Store, condemn
 from kiln.target import closure
 from kiln.trees import remove
 from tests.project import Project
@@ -67,7 +67,7 @@ def test_a_result_that_is_gone_or_damaged_is_told_from_a_change(store: Store) ->
     note.build()
     place = note.built().path
     store.remember("/image", [place.name])
-    note.built().condemn()
+    condemn(note.built().path)
     assert list(reasons(Note("note", "new", store))) == [f"its result was damaged, and is set aside: {place}"]
     remove(place)
     assert list(reasons(Note("note", "new", store))) == [f"its result is gone: {place}"]

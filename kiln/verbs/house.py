@@ -9,6 +9,7 @@ from kiln.report import diff as comparison
 from kiln.report import doctor as health
 from kiln.report import usage
 from kiln.report.why import why as explain
+from kiln.store import condemn
 from kiln.target import Target
 
 
@@ -52,6 +53,10 @@ def verify(graph: Graph) -> None:
     """Look at every file of the stores. What is damaged is set aside, so that the next run makes it anew."""
     damaged = count = 0
     for store in (graph.store, graph.store.local):
+        for path, error in store.illegible():
+            count, damaged = count + 1, damaged + 1
+            print(f"damaged  {path.name}  stamp.json ({error})", flush=True)
+            condemn(path)
         entries = list(store.entries())
         for entry in tqdm(entries, unit="results", leave=False, disable=None):
             damage = entry.damage()
@@ -62,7 +67,7 @@ def verify(graph: Graph) -> None:
             for line in damage:
                 print(f"damaged  {entry.path.name}  {line}", flush=True)
             if damage:
-                entry.condemn()
+                condemn(entry.path)
     if damaged:
         raise KilnError(
             f"{damaged} of {count} results were damaged", hint="they are set aside: the next run makes them anew"
