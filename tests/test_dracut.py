@@ -89,14 +89,14 @@ def test_it_is_the_same_when_made_elsewhere(project: Path) -> None:
 
 @pytest.mark.boot
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "told", "then"),
     [
-        ('add_dracutmodules+=" multipath "', "Module 'multipath' cannot be installed."),
-        ('install_items+=" /etc/nosuch "', "installing '/etc/nosuch'"),
-        ("rd.loops.max=8", "wrong.conf:1: rd.loops.max=8: there is no such parameter"),
+        ('add_dracutmodules+=" multipath "', "Module 'multipath' cannot be installed.", "modules.d/*multipath/module-"),
+        ('install_items+=" /etc/nosuch "', "installing '/etc/nosuch'", "let a recipe install /etc/nosuch"),
+        ("rd.loops.max=8", "wrong.conf:1: rd.loops.max=8: there is no such parameter", ""),
     ],
 )
-def test_what_dracut_only_complains_of_fails(project: Path, line: str, told: str) -> None:
+def test_what_dracut_only_complains_of_fails(project: Path, line: str, told: str, then: str) -> None:
     file = project / f"board/{BOARD}/dracut.conf.d/wrong.conf"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{line}\n")
@@ -104,6 +104,7 @@ def test_what_dracut_only_complains_of_fails(project: Path, line: str, told: str
         with pytest.raises(AssertionError) as caught:
             run(project, "initramfs")
         assert told in str(caught.value)
+        assert then in str(caught.value)
         # What our own reading of it finds comes before dracut.
         assert ("output/logs/initramfs.log" in str(caught.value)) == (".conf:1: " not in told)
         assert "Traceback" not in str(caught.value)

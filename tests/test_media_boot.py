@@ -9,7 +9,6 @@ import pytest
 from tests.console import qemu
 from tests.test_boot import BOARD, OWN, copy_to, doit
 
-ROOT = Path(__file__).parent.parent
 DOWN = "\x1b[B"
 TITLE = "A root shell before services start"
 

@@ -63,6 +63,18 @@ _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/li
 _MISTAKE = re.compile(r"(?:^dracut(?:-install)?(?:\[[EF]\]|: ERROR): |^/config/)(.*)")
 _SHOWN_LINES = 8
 
+# What it leaves to guess.
+_REMEDIES = (
+    (
+        re.compile(r"Module '([^']+)' cannot be installed"),
+        "check() of modules.d/*{}/module-setup.sh said no: see there which program or driver it wants",
+    ),
+    (
+        re.compile(r"^installing '([^']+)'"),
+        "only files of packages get in, none of an overlay or of this machine: let a recipe install {}",
+    ),
+)
+
 
 class Dracut(OfPackages):
     """What dracut makes of a sysroot of ``stages``, which is never shipped. Where two bring a path, the first wins.
@@ -173,7 +185,10 @@ class Dracut(OfPackages):
         wrong = [found[1] for line in lines if (found := _MISTAKE.search(line))]
         if failed or wrong:
             said = "".join(f"\n    {line}" for line in wrong or lines[-_SHOWN_LINES:])
-            hint = f"log      {os.path.relpath(self._log)}"
+            remedies = [
+                text.format(match[1]) for line in wrong for known, text in _REMEDIES if (match := known.search(line))
+            ]
+            hint = "\n  ".join([*remedies, f"log      {os.path.relpath(self._log)}"])
             raise KilnError(f"dracut could not make all of it{said}", where=self.id, hint=hint) from failed
 
 
